@@ -1,0 +1,118 @@
+"""What several commands share: progress bars, sizes, lists of images, verdict lines."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+
+from andon.errors import DataError
+from andon.types import Verdict
+
+PHASES = {
+    "draw": "drawing",
+    "observe": "looking at good images",
+    "train": "training",
+    "close": "building the detector",
+    "export": "exporting",
+    "calibrate": "calibrating",
+    "inspect": "inspecting",
+    "evaluate": "evaluating",
+    "check": "checking",
+}
+COLOURS = {"pass": "green", "review": "yellow", "fail": "red"}
+
+
+class Bars:
+    """Progress bars, one a phase, with images a second and the time left; silent where nobody watches."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.phase = ""
+        self.bar: Any = None
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:  # fmt: skip
+        self._close()
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if self.quiet:
+            return
+        if phase != self.phase:
+            self._close()
+            from tqdm import tqdm
+
+            unit = " img" if total > 1 else " step"
+            self.bar = tqdm(total=total, desc=PHASES.get(phase, phase), unit=unit, disable=None, leave=True)
+            self.phase = phase
+        self.bar.update(done - self.bar.n)
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.bar, self.phase = None, ""
+
+
+class Size(click.ParamType):
+    """``256x256`` or ``256``: rows x columns."""
+
+    name = "HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = [int(part) for part in str(value).lower().split("x")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 2):
+            self.fail(f"{value!r} is not a size; expected rows x columns, for example 256x256", param, ctx)
+        return numbers[0], numbers[-1]
+
+
+def images_of(arguments: Iterable[str]) -> list[Path]:
+    """The images that files, folders, globs and ``-`` (a list on standard input) name, folders in sorted order.
+
+    Raises :class:`DataError` when an argument names nothing.
+    """
+    from andon.data import list_images
+
+    found: list[Path] = []
+    for argument in arguments:
+        if argument == "-":
+            found += [Path(line.rstrip("\n")) for line in sys.stdin if line.strip()]
+        elif Path(argument).is_dir():
+            found += list_images(Path(argument))
+        elif Path(argument).exists() or not glob.has_magic(argument):
+            found.append(Path(argument))
+        else:
+            matches = sorted(Path(match) for match in glob.glob(argument, recursive=True))
+            if not matches:
+                raise DataError(f"no file matches {argument}")
+            found += [match for match in matches if match.is_file()]
+    if not found:
+        raise DataError(
+            "no image to inspect: give files, folders, globs, or - to read a list from standard input"
+        )
+    return found
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """One line for people: decision, score, file, sentence."""
+    decision = click.style(f"{verdict.decision.upper():<6}", fg=COLOURS[verdict.decision], bold=True)
+    return f"{decision} {verdict.score:5.3f}  {verdict.path}  {verdict.sentence}"
+
+
+def duration(seconds: float) -> str:
+    """``8.1 s`` or ``2 min 5 s``."""
+    return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds) // 60} min {int(seconds) % 60} s"

@@ -1,0 +1,133 @@
+"""``andon fit``: a folder of good photographs in, a detector out."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from andon.cli.common import Bars, Size, duration
+from andon.errors import SettingsError
+
+
+@click.command("fit")
+@click.argument("source", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .andon file to write."
+)
+@click.option("--method", default="patchcore", show_default=True, help="See: andon methods")
+@click.option(
+    "--backbone",
+    help="Network that looks at the image; default andon-s, which ships with Andon. See: andon backbones",
+)
+@click.option(
+    "--size",
+    type=Size(),
+    help="Input size, rows x columns. Default: near 256x256, in the photographs' own shape.",
+)
+@click.option("--resize", type=click.Choice(["stretch", "letterbox", "tiles"]), default="stretch", show_default=True,
+              help="How a photograph is brought to that size.")  # fmt: skip
+@click.option(
+    "--white-level",
+    default=65535,
+    show_default=True,
+    help="The value that is white in 16-bit images (4095 for 12-bit cameras).",
+)
+@click.option("--target-rate", default=0.01, show_default=True, help="Share of good parts that may fail.")
+@click.option("--confidence", default=0.95, show_default=True, help="Confidence of that promise.")
+@click.option("--calibration", default="0.25", show_default=True,
+              help="Share of the good images kept for the threshold, or a folder of further good ones.")  # fmt: skip
+@click.option(
+    "--layout", default="auto", show_default=True, help="How DIR is laid out. See: andon data layouts"
+)
+@click.option("--category", help="Which part, where DIR holds several.")
+@click.option("--config", type=click.Path(path_type=Path), help="A TOML file with the method's settings.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One setting of the method. See: andon methods NAME",
+)
+@click.option("--seed", default=0, show_default=True, help="Same seed, same images: same detector.")
+@click.option("--workers", default=2, show_default=True, help="Threads that read images.")
+@click.option("--resume", is_flag=True, help="Go on from where an interrupted fit of this output stopped.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bars, no summary.")
+def command(source: Path, output: Path, method: str, backbone: str | None, calibration: str, config: Path | None,
+            assignments: tuple[str, ...], resume: bool, quiet: bool, **options: Any) -> None:  # fmt: skip
+    """Fit a detector on the good photographs in DIR.
+
+    DIR is a plain folder of good images (folders inside are searched too) or the root of a known data set, of
+    which only the good training images are used.
+
+    \b
+    Examples:
+      andon fit photos/good -o clip.andon
+      andon fit photos/good -o clip.andon --target-rate 0.001
+      andon fit data/mvtec --category transistor -o t.andon --method padim
+      andon fit photos/good -o clip.andon --set coreset_fraction=0.05
+      andon fit photos/good -o clip.andon --resume
+    """
+    from andon.pipeline import fit, partial_path
+
+    settings = {**_config(config), **_assigned(assignments)}
+    if backbone:
+        settings["backbone"] = backbone
+    try:
+        with Bars(quiet=quiet) as bars:
+            predictor = fit(source, output, method=method, resume=resume, progress=bars,
+                            calibration=_share_or_folder(calibration), **options, **settings)  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo(f"\nStopped. No file was written; {partial_path(output)} keeps what was seen so far.\n"
+                   "Go on with the same command and --resume.", err=True)  # fmt: skip
+        raise click.exceptions.Exit(130) from None
+    if not quiet:
+        _say(predictor.manifest, predictor.calibration.statement, output)
+
+
+def _share_or_folder(value: str) -> float | Path:
+    try:
+        return float(value)
+    except ValueError:
+        return Path(value)
+
+
+def _config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"cannot read the settings in {path}: {error}") from error
+
+
+def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """``--set`` values as TOML values; a bare word is a string."""
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name.isidentifier():
+            raise SettingsError(
+                f"--set takes NAME=VALUE, for example coreset_fraction=0.05; found {assignment!r}"
+            )
+        try:
+            settings[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[name] = value
+    return settings
+
+
+def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:
+    data, seconds = manifest["data"], manifest["fit"]["seconds"]
+    size = "x".join(str(n) for n in manifest["preprocessing"]["size"])
+    megabytes = output.stat().st_size / 1e6
+    click.echo(
+        f"{output}  ({megabytes:.1f} MB): {manifest['detector']['title']}, {size}, fitted in {duration(seconds)}"
+    )
+    click.echo(f"  good images: {data['train']} to fit, {data['calibration']} for the threshold")
+    click.echo(f"  {statement}")
+    for name, reason in data["skipped"]:
+        click.secho(f"  skipped {name}: {reason}", fg="yellow", err=True)
+    click.echo(f"Next:  andon inspect {output} PHOTOS")

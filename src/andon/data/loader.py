@@ -1,0 +1,142 @@
+"""Images from disk -> batches (B, 3, H, W) float32, decoded ahead by a few threads. NumPy only.
+
+Pillow lets go of the interpreter while it decodes, so threads are enough, and nothing is copied between processes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from andon.errors import AndonError, DataError, ImageError, SettingsError
+from andon.types import Sample
+
+Image = NDArray[np.float32]  # (3, H, W)
+Load = Callable[[Path], Image]
+OnSkip = Callable[[Sample, AndonError], None]
+
+
+def batches(
+    samples: Iterable[Sample | Path],
+    load: Load,
+    batch_size: int,
+    *,
+    workers: int = 2,
+    on_error: Literal["raise", "skip"] = "raise",
+    on_skip: OnSkip | None = None,
+) -> Iterator[tuple[NDArray[np.float32], list[Sample]]]:
+    """Batches (B, 3, H, W) float32 with their samples, in the order given; only the last may be smaller.
+
+    ``load`` gives (3, H, W) float32 for one path; all images of a batch must have one size. A path stands for a
+    sample of the split ``train``. At most ``batch_size + workers`` images are decoded ahead; ``workers=0`` decodes
+    in the calling thread. With ``on_error="skip"`` a file that cannot be read is left out, and ``on_skip(sample,
+    error)`` is told, in the calling thread.
+
+    Raises :class:`ImageError` naming the file that cannot be read, :class:`DataError` naming two files of different
+    sizes, :class:`SettingsError` for options that make no sense. Other exceptions of ``load`` pass through, with
+    a note that names the file.
+    """
+    _check(batch_size, workers, on_error)
+    return _batches(
+        _as_samples(samples), load, batch_size, workers, on_skip if on_error == "skip" else None, on_error
+    )
+
+
+def _check(batch_size: int, workers: int, on_error: str) -> None:
+    if batch_size < 1:
+        raise SettingsError(f"batch_size is the number of images in a batch, at least 1, not {batch_size}.")
+    if workers < 0:
+        raise SettingsError(f"workers is a number of threads, 0 or more, not {workers}.")
+    if on_error not in ("raise", "skip"):
+        raise SettingsError(f"on_error is 'raise' or 'skip', not {on_error!r}.")
+
+
+def _as_samples(samples: Iterable[Sample | Path]) -> Iterator[Sample]:
+    for sample in samples:
+        yield sample if isinstance(sample, Sample) else Sample(Path(sample), "train")
+
+
+def _batches(
+    samples: Iterator[Sample],
+    load: Load,
+    batch_size: int,
+    workers: int,
+    on_skip: OnSkip | None,
+    on_error: str,
+) -> Iterator[tuple[NDArray[np.float32], list[Sample]]]:
+    images: list[Image] = []
+    chosen: list[Sample] = []
+    for sample, outcome in _outcomes(samples, load, batch_size + workers, workers):
+        if isinstance(outcome, AndonError):
+            if on_error == "raise":
+                raise outcome
+            if on_skip is not None:
+                on_skip(sample, outcome)
+            continue
+        images.append(outcome)
+        chosen.append(sample)
+        if len(images) == batch_size:
+            yield _stack(images, chosen), chosen
+            images, chosen = [], []
+    if images:
+        yield _stack(images, chosen), chosen
+
+
+def _outcomes(
+    samples: Iterator[Sample], load: Load, ahead: int, workers: int
+) -> Iterator[tuple[Sample, Image | AndonError]]:
+    """Each sample with its image, or with why there is none, in order; never more than ``ahead`` of them waiting."""
+    if workers == 0:
+        for sample in samples:
+            yield sample, _attempt(load, sample.path)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="andon-load")
+    waiting: deque[tuple[Sample, Future[Image | AndonError]]] = deque()
+    try:
+        for sample in itertools.islice(samples, ahead):
+            waiting.append((sample, pool.submit(_attempt, load, sample.path)))
+        while waiting:
+            sample, future = waiting.popleft()
+            outcome = future.result()
+            for following in itertools.islice(samples, 1):
+                waiting.append((following, pool.submit(_attempt, load, following.path)))
+            yield sample, outcome
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _attempt(load: Load, path: Path) -> Image | AndonError:
+    """The image, or the error that names its file."""
+    try:
+        image = load(path)
+    except OSError as error:
+        return ImageError(f"cannot read {path}: {error.strerror or error}.")
+    except (ImageError, DataError) as error:
+        return error if str(path) in str(error) else type(error)(f"{path}: {error}")
+    except Exception as error:
+        error.add_note(f"while reading {path}")
+        raise
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype != np.float32:
+        raise DataError(f"{path}: expected an array (3, H, W) float32 from load, came {_shape_of(image)}.")
+    return image
+
+
+def _shape_of(image: object) -> str:
+    return f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+
+
+def _stack(images: list[Image], samples: list[Sample]) -> NDArray[np.float32]:
+    for image, sample in zip(images, samples):
+        if image.shape != images[0].shape:
+            raise DataError(
+                f"all images of a batch must have one size (3, H, W), but {samples[0].path} gave {images[0].shape} "
+                f"and {sample.path} gave {image.shape}. Resize them to one size."
+            )
+    return np.stack(images)

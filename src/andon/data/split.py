@@ -1,0 +1,206 @@
+"""Nominal images -> disjoint training, held-out and calibration sets, beside the test set that a data set has."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from andon.errors import DataError, SettingsError
+from andon.types import Sample
+
+_CHUNK = 1 << 20
+
+
+class NominalSplit(NamedTuple):
+    """Four disjoint sets, each in the order in which its samples came."""
+
+    train: tuple[Sample, ...]  # nominal
+    held_out: tuple[Sample, ...]  # nominal; for ``close``
+    calibration: tuple[Sample, ...]  # nominal; for the threshold
+    test: tuple[Sample, ...]  # nominal and anomalous
+
+
+def split_nominal(
+    samples: Iterable[Sample],
+    *,
+    held_out: float = 0.0,
+    calibration: float = 0.25,
+    seed: int = 0,
+    group_by: str | None = None,
+    latest: bool = False,
+) -> NominalSplit:
+    """Four disjoint sets; ``held_out`` and ``calibration`` are the fractions taken from the nominal training images.
+
+    - A data set's own calibration images are used as they are; then none is taken from the training images.
+    - Byte-identical files stay together. A training or calibration image that is also a test image is left out,
+      and so is a calibration image that is also a training image.
+    - ``group_by`` is a regular expression searched in each path below the samples' common folder; what it matches
+      (its groups, if it has any) is the name of a group, such as a lot or a shift, that stays together.
+    - ``latest`` takes the calibration images, then the held-out ones, from the end of the list of paths (or groups)
+      instead of at random: where names carry the date, the threshold is then set on the latest lots.
+    - Anomalous samples of the split ``train`` or ``calibration`` enter no set.
+    - At least one group is left for training: a single image, or a single group, is all training and no calibration.
+    - The same samples and seed give the same sets, whatever the order in which they came.
+
+    Raises :class:`SettingsError` for fractions outside [0, 1) or adding up to 1, and a ``group_by`` that is no regular
+    expression; :class:`DataError` when no nominal training image is left, or a path does not match ``group_by``.
+    """
+    _check_fractions(held_out, calibration)
+    samples = list(samples)
+    test = [sample for sample in samples if sample.split == "test"]
+    pool = _nominal(samples, "train")
+    own = _nominal(samples, "calibration")
+    identity = _identities([sample.path for sample in test + pool + own])
+    pool = _without(pool, test, identity)
+    own = _without(_without(own, test, identity), pool, identity)
+    if not pool:
+        raise _nothing_to_train(samples)
+    groups = _groups(pool, identity, group_by)
+    order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    if latest:
+        order = [groups[0], *reversed(groups[1:])]
+    wanted = 0 if own else _count(calibration, pool)
+    calibrating, order = _take(order, wanted)
+    held, order = _take(order, _count(held_out, pool))
+    return NominalSplit(
+        _picked(pool, [path for group in order for path in group]),
+        _picked(pool, held),
+        tuple(own) or _picked(pool, calibrating),
+        tuple(test),
+    )
+
+
+def _check_fractions(held_out: float, calibration: float) -> None:
+    for name, fraction in (("held_out", held_out), ("calibration", calibration)):
+        if not 0 <= fraction < 1:
+            raise SettingsError(f"{name} is a fraction of the nominal images in [0, 1), not {fraction}.")
+    if held_out + calibration >= 1:
+        raise SettingsError(
+            f"held_out ({held_out}) and calibration ({calibration}) add up to {held_out + calibration:g}, "
+            "which leaves nothing to train on. Let them add up to less than 1."
+        )
+
+
+def _nominal(samples: Sequence[Sample], split: str) -> list[Sample]:
+    return [sample for sample in samples if sample.split == split and not sample.is_anomalous]
+
+
+def _without(samples: list[Sample], others: list[Sample], identity: dict[Path, Hashable]) -> list[Sample]:
+    taken = {identity[other.path] for other in others}
+    return [sample for sample in samples if identity[sample.path] not in taken]
+
+
+def _nothing_to_train(samples: list[Sample]) -> DataError:
+    good, bad = _nominal(samples, "train"), sum(sample.is_anomalous for sample in samples)
+    if good:
+        return DataError(
+            f"all {len(good)} good training images are test images, too, byte for byte. Fit on other images than "
+            "those that the detector is tested on."
+        )
+    return DataError(
+        f"there is no good image to train on among {len(samples)} images ({bad} of them anomalous). Fit on a folder "
+        "of good images."
+    )
+
+
+def _count(fraction: float, pool: list[Sample]) -> int:
+    return int(fraction * len(pool) + 0.5)
+
+
+def _picked(pool: list[Sample], paths: list[Path]) -> tuple[Sample, ...]:
+    chosen = set(paths)
+    return tuple(sample for sample in pool if sample.path in chosen)
+
+
+def _take(groups: list[list[Path]], wanted: int) -> tuple[list[Path], list[list[Path]]]:
+    """Whole groups that hold at most ``wanted`` paths together (or the smallest one), never all of them."""
+    if wanted <= 0 or len(groups) < 2:
+        return [], groups
+    candidates = groups[1:]
+    taken: list[list[Path]] = []
+    room = wanted
+    for group in candidates:
+        if len(group) <= room:
+            taken.append(group)
+            room -= len(group)
+    taken = taken or [min(candidates, key=len)]
+    chosen = {id(group) for group in taken}
+    return [path for group in taken for path in group], [group for group in groups if id(group) not in chosen]
+
+
+def _groups(pool: list[Sample], identity: dict[Path, Hashable], group_by: str | None) -> list[list[Path]]:
+    """The paths of the pool in groups that must stay together, sorted, the smallest path first."""
+    paths = sorted({sample.path for sample in pool})
+    names = _group_names(paths, group_by) if group_by else {}
+    parent = {path: path for path in paths}
+
+    def root(path: Path) -> Path:
+        while parent[path] != path:
+            parent[path] = parent[parent[path]]
+            path = parent[path]
+        return path
+
+    first: dict[Hashable, Path] = {}
+    for path in paths:
+        for key in (("file", identity[path]), ("group", names.get(path, path))):
+            parent[root(path)] = root(first.setdefault(key, path))
+    groups: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[root(path)].append(path)
+    return sorted(groups.values())
+
+
+def _group_names(paths: list[Path], group_by: str) -> dict[Path, Hashable]:
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise SettingsError(f"group_by={group_by!r} is not a regular expression: {error}.") from error
+    common = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
+    found: dict[Path, Hashable] = {}
+    for path in paths:
+        relative = path.absolute().relative_to(common).as_posix()
+        match = pattern.search(relative)
+        if match is None:
+            raise DataError(
+                f"group_by={group_by!r} matches nothing in {relative!r}; every image needs a group."
+            )
+        found[path] = match.groups() or match.group()
+    return found
+
+
+def _identities(paths: list[Path]) -> dict[Path, Hashable]:
+    """A key for each file that two paths share when, and only when, their bytes are the same."""
+    sizes: dict[int, set[Path]] = defaultdict(set)
+    for path in paths:
+        sizes[_size(path)].add(path)
+    keys: dict[Path, Hashable] = {}
+    for size, alike in sizes.items():
+        for path in alike:
+            keys[path] = (size, file_digest(path)) if len(alike) > 1 else size
+    return keys
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def file_digest(path: Path) -> str:
+    """A hash of a file's bytes, as hexadecimal digits. Raises :class:`DataError` when it cannot be read."""
+    digest = hashlib.blake2b(digest_size=20)
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
+    return digest.hexdigest()

@@ -1,0 +1,226 @@
+"""The only loop: ``observe* -> loss* -> close``.
+
+Stops cleanly, and goes on where it stopped: the statistics observed so far are kept in one checkpoint file,
+written atomically, bound to the settings and the images by a fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from andon.data import batches
+from andon.errors import AndonError, DataError, SettingsError
+from andon.files import atomic_write
+from andon.models.base import Detector, State
+from andon.types import Sample
+
+Load = Callable[[Path], NDArray[np.float32]]  # path -> (3, H, W) float32 in [0, 1], or (n, 3, H, W): n tiles
+Progress = Callable[[str, int, int], None]  # phase, done, total
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass
+class FitReport:
+    """What a fit did."""
+
+    images: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
+    seconds: float = 0.0
+    resumed_at: int = 0  # images that a checkpoint had already seen
+    losses: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where an interrupted fit is kept, whether to go on from it, and how often it is written."""
+
+    path: Path
+    resume: bool = False
+    seconds: float = CHECKPOINT_SECONDS
+
+
+class Batch(NamedTuple):
+    """Images read together, and what reading them used up."""
+
+    images: Tensor | None  # (B, 3, H, W)
+    used: int  # paths, the broken ones included
+    skipped: list[tuple[str, str]]  # (path, reason)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How images come from disk: ``load`` each, ``batch_size`` together, by ``workers`` threads."""
+
+    load: Load
+    batch_size: int = 8
+    workers: int = 2
+
+    def batches(self, paths: Iterable[Path]) -> Iterator[Batch]:
+        """The images in order; the last batch has none where the last files cannot be read."""
+        skipped: list[tuple[str, str]] = []
+
+        def skip(sample: Sample, error: AndonError) -> None:
+            skipped.append((str(sample.path), str(error)))
+
+        found = batches(
+            paths, self.load, self.batch_size, workers=self.workers, on_error="skip", on_skip=skip
+        )
+        for images, samples in found:
+            yield Batch(torch.from_numpy(images), len(samples) + len(skipped), list(skipped))
+            skipped.clear()
+        if skipped:
+            yield Batch(None, len(skipped), skipped)
+
+    def tensors(self, paths: Iterable[Path]) -> Iterator[Tensor]:
+        """The images alone, (B, 3, H, W)."""
+        yield from (batch.images for batch in self.batches(paths) if batch.images is not None)
+
+
+def fit(
+    detector: Detector,
+    paths: Sequence[Path],
+    reader: Reader,
+    *,
+    held_out: Sequence[Path] = (),
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> FitReport:
+    """What fitting ``detector`` on the nominal images ``paths`` did; the detector is closed afterwards.
+
+    A broken image is skipped and reported. ``held_out``: nominal images for ``close`` alone.
+    Raises :class:`DataError` when no image can be read, :class:`SettingsError` when the checkpoint to resume
+    belongs to another fit.
+    """
+    start = time.perf_counter()
+    report = FitReport()
+    say = progress or _silent
+    _observe(detector, paths, reader, checkpoint, say, report)
+    _train(detector, paths, reader, say, report)
+    detector.close(
+        reader.tensors(held_out),
+        progress=lambda share: say("close", round(100 * share), 100),
+    )
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    """Say nothing."""
+
+
+def _observe(detector: Detector, paths: Sequence[Path], reader: Reader, checkpoint: Checkpoint | None,
+             say: Progress, report: FitReport) -> None:  # fmt: skip
+    """One pass over the images, keeping a checkpoint every so often and when stopped."""
+    key = fingerprint(detector, paths)
+    done = report.resumed_at = _begin(detector, checkpoint, key, report)
+    saved = time.monotonic()
+    try:
+        for images, used, skipped in reader.batches(paths[done:]):
+            if images is not None:
+                detector.observe(images)
+            done += used
+            report.skipped += skipped
+            say("observe", done, len(paths))
+            if checkpoint and time.monotonic() - saved > checkpoint.seconds:
+                _save(detector, checkpoint, key, done, report)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        _save(detector, checkpoint, key, done, report)
+        raise
+    report.images = len(paths) - len(report.skipped)
+    if report.images == 0:
+        reasons = "; ".join(reason for _, reason in report.skipped[:3])
+        raise DataError(f"none of the {len(paths)} images could be read. {reasons}")
+    _save(detector, checkpoint, key, len(paths), report)
+
+
+def _begin(detector: Detector, checkpoint: Checkpoint | None, key: str, report: FitReport) -> int:
+    """How many images the checkpoint has seen already: 0 without one."""
+    detector.reset()
+    if checkpoint is None or not checkpoint.resume or not checkpoint.path.exists():
+        return 0
+    state, header = read_checkpoint(checkpoint.path)
+    if header["fingerprint"] != key:
+        raise SettingsError(
+            f"{checkpoint.path} belongs to a fit with other settings or other images. "
+            "Give the same ones to resume, or start over without --resume."
+        )
+    detector.load_statistics(state)
+    report.skipped = [(path, reason) for path, reason in header["skipped"]]
+    return int(header["done"])
+
+
+def _save(detector: Detector, checkpoint: Checkpoint | None, key: str, done: int, report: FitReport) -> None:
+    if checkpoint is not None and done:
+        header = {"fingerprint": key, "done": done, "skipped": report.skipped}
+        write_checkpoint(checkpoint.path, detector.statistics(), header)
+
+
+def fingerprint(detector: Detector, paths: Sequence[Path]) -> str:
+    """A hash of the detector's settings and of the images' names, sizes and times."""
+    images = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
+    text = json.dumps([type(detector).__name__, detector.settings(), images], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_checkpoint(path: Path, state: State, header: dict[str, Any]) -> None:
+    """Write ``state`` with its JSON ``header`` to ``path``, atomically."""
+    from safetensors.torch import save
+
+    data = save({name: tensor.contiguous() for name, tensor in state.items()}, {"andon": json.dumps(header)})
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
+    """The state and header in ``path``. Raises :class:`DataError` when it is damaged or not a checkpoint."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})["andon"])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise DataError(
+            f"{path} is not a checkpoint of a fit ({error}). Start over without --resume."
+        ) from error
+
+
+def _train(
+    detector: Detector, paths: Sequence[Path], reader: Reader, say: Progress, report: FitReport
+) -> None:
+    """``steps`` gradient steps over the readable images, in an order drawn from the detector's seed."""
+    if detector.steps == 0:
+        return
+    optimiser = torch.optim.Adam([p for p in detector.parameters() if p.requires_grad], lr=1e-4)
+    broken = {path for path, _ in report.skipped}
+    readable = [path for path in paths if str(path) not in broken]
+    endless = _epochs(readable, detector.seed)
+    for step, images in enumerate(reader.tensors(endless), 1):
+        loss = detector.loss(images)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        report.losses.append(float(loss.detach()))
+        say("train", step, detector.steps)
+        if step == detector.steps:
+            return
+
+
+def _epochs(paths: Sequence[Path], seed: int) -> Iterator[Path]:
+    """The paths over and over, each time in another order."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield from (paths[i] for i in rng.permutation(len(paths)))

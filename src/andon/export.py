@@ -1,0 +1,165 @@
+"""From a fitted detector to an artefact: the ONNX graph, proven against torch, and its golden input."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from andon.artifact import GOLDEN_INPUT, GOLDEN_MAP, MODEL, STATE, Artifact
+from andon.errors import ArtifactError, MissingExtraError
+from andon.image import Preprocessing, decode
+from andon.models import DETECTORS
+from andon.models.base import Detector
+
+OPSET = 20
+TOLERANCE = 1e-3  # of the answer's own range, between torch and ONNX Runtime
+
+
+class _Graph(nn.Module):
+    """A detector's ``forward`` as a tuple without the reconstruction where there is none."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        scores = self.detector(images)
+        return tuple(part for part in scores if part is not None)
+
+
+def to_onnx(detector: Detector, size: tuple[int, int]) -> bytes:
+    """The detector as an ONNX graph for images of ``size`` (H, W), any batch.
+
+    Input ``images`` (N, 3, H, W) float32 in [0, 1]; outputs ``anomaly_map`` (N, 1, H, W), ``image_score`` (N,)
+    and, for methods that make one, ``reconstruction`` (N, 3, H, W). Raises NotFittedError.
+    """
+    detector.require_fitted()
+    _require("onnx", "onnxscript")
+    example = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        parts = len([part for part in detector(example) if part is not None])
+    names = ["anomaly_map", "image_score", "reconstruction"][:parts]
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            _Graph(detector).eval(),
+            (example,),
+            input_names=["images"],
+            output_names=names,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=1024)}},
+            verbose=False,
+        )
+    if program is None:
+        raise ArtifactError("the exporter of this PyTorch made no graph; versions from 2.8 on are known to.")
+    graph: bytes = program.model_proto.SerializeToString()
+    _check_same(detector, graph, names, size)
+    return graph
+
+
+def golden_picture() -> bytes:
+    """The golden input as PNG: a drawn picture with edges, gradients and texture, the same everywhere."""
+    from PIL import Image
+
+    rows, columns = np.mgrid[0:120, 0:160]
+    red = 40 + rows + 24 * ((rows // 12 + columns // 16) % 2)
+    green = 30 + columns + 30 * ((rows - 60) ** 2 + (columns - 80) ** 2 < 900)
+    blue = (rows * 7 + columns * 13) % 64 + 90
+    pixels = np.stack([red, green, blue], axis=-1).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=False)
+    return buffer.getvalue()
+
+
+def to_artifact(detector: Detector, preprocessing: Preprocessing, manifest: Mapping[str, Any]) -> Artifact:
+    """The artefact of a fitted detector. ``manifest`` brings the calibration, the data counts and the like."""
+    from safetensors.torch import save
+
+    graph = to_onnx(detector, preprocessing.size)
+    golden = golden_picture()
+    members = {
+        MODEL: graph,
+        STATE: save({name: tensor.contiguous() for name, tensor in detector.fitted_state().items()}),
+        GOLDEN_INPUT: golden,
+        GOLDEN_MAP: _npy(_golden_map(graph, golden, preprocessing)),
+    }
+    described = {
+        "method": next(name for name, kind in DETECTORS.items() if type(detector) is kind),
+        "title": detector.title,
+        "paper": detector.paper,
+        "settings": detector.settings(),
+    }
+    return Artifact({"preprocessing": preprocessing.to_dict(), "detector": described, **manifest}, members)
+
+
+def _golden_map(graph: bytes, golden: bytes, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    prepared = preprocessing.apply(decode(golden, white_level=preprocessing.white_level).pixels)
+    maps = _onnx_answer(graph, prepared.images)[0]
+    return prepared.stitch(maps[:, 0]).astype(np.float32)
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _onnx_answer(graph: bytes, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    answers: list[NDArray[np.float32]] = session.run(None, {"images": images})
+    return answers
+
+
+def _check_same(detector: Detector, graph: bytes, names: list[str], size: tuple[int, int]) -> None:
+    """Raise :class:`ArtifactError` unless ONNX Runtime answers as torch, at a batch size not exported with."""
+    images = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = [part.numpy() for part in detector(images) if part is not None]
+    for name, ours, theirs in zip(names, expected, _onnx_answer(graph, images.numpy()), strict=True):
+        apart = float(np.abs(ours - theirs).max()) / max(float(np.abs(ours).max()), 1e-12)
+        if ours.shape != theirs.shape or not apart <= TOLERANCE:
+            raise ArtifactError(
+                f"the exported graph's {name} differs from torch's by {apart:.1e} of its range "
+                f"(allowed {TOLERANCE:.0e}); nothing was written."
+            )
+
+
+def _require(*packages: str) -> None:
+    import importlib.util
+
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra="fit", purpose="exporting a detector")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress lines and version warnings out of the user's sight."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
+            import contextlib
+
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stdout(nowhere):
+                yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,282 @@
+"""Nearest neighbours and the greedy k-centre coreset, exact.
+
+The coreset of PatchCore (Roth et al. 2022, eq. 5) is the greedy 2-approximation of k-centre: take the point that
+lies farthest from all centres so far, again and again. One centre at a time, that is N distances a centre and a
+memory-bound pass over all points each time. Here many centres are settled in one pass, and they are the same ones:
+
+1. every point keeps an upper bound of its squared distance to the nearest centre, from float32 matrix products and
+   their worst rounding error;
+2. the points with the largest bounds are the candidates; their distances to all centres and to each other are
+   computed in float64, and the greedy choice runs among them alone;
+3. it stops when the best candidate no longer beats the largest bound outside: up to there no other point could have
+   been chosen. Then one matrix product brings all bounds up to date with the centres just found.
+
+The choice depends on float64 numbers only, so a GPU, other threads or another block size give the same indices.
+
+Letters: N points of D dimensions, U of them distinct, K candidates; Q queries, M rows of a bank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from andon.errors import SettingsError
+
+Progress = Callable[[float], None]
+
+TIE = 1e-12  # squared distances closer than this share of the largest squared norm count as equal
+CHUNK = 1 << 23  # entries of a distance matrix held at once (32 MB in float32)
+UNIT = {
+    "highest": 2.0**-24,
+    "high": 2.0**-11,
+    "medium": 2.0**-8,
+}  # rounding of a float32 product, by torch's setting
+
+
+def greedy_k_centre(
+    points: Tensor,
+    count: int,
+    *,
+    seed: int = 0,
+    start: int | None = None,
+    block: int = 512,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Indices (count,) int64 of the greedy k-centres of ``points`` (N, D) float32, in the order chosen.
+
+    ``start``: index of the first centre; None takes the point that lies farthest along a direction drawn from
+    ``seed``, which does not depend on the order of the points. Equal distances go to the lowest index.
+    ``block``: candidates looked at in one pass; changes the time, never the answer.
+    ``progress`` is told the fraction done. Memory: one more copy of ``points`` and about 100 MB.
+
+    Raises :class:`SettingsError` for a ``count`` outside 1..N and for points that are not finite.
+
+    >>> greedy_k_centre(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 3, start=0).tolist()
+    [0, 3, 2]
+    """
+    _check(points, count, start, block)
+    with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
+        distinct = _first_of_equal(points, start)
+        search = _Search(points if len(distinct) == len(points) else points[distinct.to(points.device)])
+        search.add(_first(search, distinct, seed, start))
+        wanted = min(count, len(distinct))
+        while len(search.chosen) < wanted:
+            search.add(search.settle(wanted - len(search.chosen), block))
+            if progress is not None:
+                progress(len(search.chosen) / count)
+    return _with_repeats(distinct[torch.tensor(search.chosen)], len(points), count).to(points.device)
+
+
+class _Search:
+    """The greedy choice under way: centres so far, and for each distinct point its bound."""
+
+    def __init__(self, points: Tensor) -> None:
+        self.points = points  # (U, D) distinct
+        self.middle = points.mean(0, dtype=torch.float64)
+        self.centred = torch.empty_like(points, dtype=torch.float32)
+        for part, centred in zip(points.split(8192), self.centred.split(8192), strict=True):
+            centred.copy_(part.double() - self.middle)
+        self.squares = torch.linalg.vector_norm(self.centred, dim=1).square()
+        unit = UNIT[torch.get_float32_matmul_precision()]
+        self.gamma = min((points.shape[1] + 8) * unit, 0.25)
+        self.nearest = torch.full_like(
+            self.squares, torch.inf
+        )  # float32 squared distance to the nearest centre
+        self.taken = torch.zeros_like(self.squares, dtype=torch.bool)
+        self.chosen: list[int] = []
+        self.centres = np.empty((0, points.shape[1]))  # (len(chosen), D) float64
+        self.tie = TIE * float(self.squares.max())
+
+    def exact(self, indices: Tensor) -> NDArray[np.float64]:
+        """The centred points at ``indices`` (K,) as (K, D) float64."""
+        return (self.points[indices].double() - self.middle).cpu().numpy()
+
+    def add(self, picks: list[int]) -> None:
+        """Make ``picks`` centres and bring every point's distance up to date."""
+        index = torch.tensor(picks, device=self.points.device)
+        self.chosen += picks
+        self.centres = np.concatenate([self.centres, self.exact(index)])
+        self.taken[index] = True
+        centres, squares = self.centred[index], self.squares[index]
+        rows = max(1, CHUNK // len(picks))
+        for begin in range(0, len(self.points), rows):
+            part = slice(begin, begin + rows)
+            distance = (
+                torch.addmm(squares, self.centred[part], centres.T, alpha=-2).amin(1) + self.squares[part]
+            )
+            torch.minimum(self.nearest[part], distance, out=self.nearest[part])
+
+    def bounds(self) -> Tensor:
+        """(U,) no less than the exact squared distance to the nearest centre; -inf for the centres themselves.
+
+        A product's rounding error is at most gamma (|x| + |c|)^2 <= gamma (8 |x|^2 + 2 d), as |c| <= |x| + sqrt(d).
+        """
+        upper = (self.nearest.clamp(min=0) + 8 * self.gamma * self.squares) / (1 - 2 * self.gamma)
+        return upper.masked_fill(self.taken, -torch.inf)
+
+    def settle(self, limit: int, block: int) -> list[int]:
+        """The next centres, at least one and at most ``limit``."""
+        upper = self.bounds()
+        picks: list[int] = []
+        while not picks:
+            values, index = torch.topk(upper, min(block + 1, len(upper)))
+            outside = float(values[-1]) if block < len(upper) else -np.inf
+            index = index[:block][values[:block] > -torch.inf].sort().values  # lowest index first
+            picks = self.greedy(index, outside, limit)
+            block *= 2
+        return picks
+
+    def greedy(self, index: Tensor, outside: float, limit: int) -> list[int]:
+        """The greedy choice among the candidates ``index`` (K,), while they beat every point ``outside``."""
+        candidates = self.exact(index)
+        distance = np.concatenate(
+            [
+                _squared(part, self.centres).min(1)
+                for part in np.array_split(candidates, 1 + len(candidates) // 1024)
+            ]
+        )
+        between = _squared(candidates, candidates)
+        names: list[int] = index.tolist()
+        picks: list[int] = []
+        while len(picks) < min(limit, len(names)):
+            largest = distance.max()
+            if largest - self.tie <= outside:
+                break
+            pick = int(np.argmax(distance >= largest - self.tie))
+            picks.append(names[pick])
+            np.minimum(distance, between[pick], out=distance)
+            distance[pick] = -np.inf
+        return picks
+
+
+def _check(points: Tensor, count: int, start: int | None, block: int) -> None:
+    if points.ndim != 2 or not len(points) or not points.is_floating_point():
+        raise SettingsError(
+            f"points must be float (N, D) with N >= 1, got {points.dtype} {tuple(points.shape)}"
+        )
+    if not 1 <= count <= len(points):
+        raise SettingsError(f"count must lie in 1..{len(points)}, the number of points; got {count}")
+    if start is not None and not 0 <= start < len(points):
+        raise SettingsError(f"start must be an index in 0..{len(points) - 1}; got {start}")
+    if block < 1:
+        raise SettingsError(f"block must be at least 1; got {block}")
+    if not all(bool(torch.isfinite(part).all()) for part in points.split(65536)):
+        raise SettingsError(
+            "points must be finite, but some are nan or infinite; look at the images they come from"
+        )
+
+
+def _first_of_equal(points: Tensor, start: int | None) -> Tensor:
+    """Indices (U,), rising, of one point of each set of equal ones: the lowest, or ``start`` in its own set."""
+    _, first, group = np.unique(_hashes(points), return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[group] != np.arange(len(group)))  # points that seem to repeat an earlier one
+    pairs = zip(_chunks(again, 8192), _chunks(first[group[again]], 8192), strict=True)
+    if not all(bool((points[a] == points[b]).all()) for a, b in pairs):  # two points, one hash
+        _, first, group = np.unique(_words(points), axis=0, return_index=True, return_inverse=True)
+    if start is not None:
+        first[group.reshape(-1)[start]] = start
+    return torch.from_numpy(np.sort(first))
+
+
+def _chunks(indices: NDArray[np.int64], size: int) -> list[Tensor]:
+    return [torch.from_numpy(indices[i : i + size]) for i in range(0, len(indices), size)]
+
+
+def _words(points: Tensor) -> NDArray[np.uint64]:
+    """The bits of ``points`` (n, D) as numbers; -0.0 as 0.0."""
+    return (points.detach().float() + 0.0).cpu().contiguous().numpy().view(np.uint32).astype(np.uint64)
+
+
+def _hashes(points: Tensor) -> NDArray[np.uint64]:
+    """A number (N,) for each point, the same for equal ones."""
+    odd = np.random.default_rng(0).integers(1 << 62, size=points.shape[1], dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
+    return np.concatenate([(_words(part) * odd).sum(1, dtype=np.uint64) for part in points.split(8192)])
+
+
+def _first(search: _Search, distinct: Tensor, seed: int, start: int | None) -> list[int]:
+    if start is not None:
+        return [int(np.searchsorted(distinct.numpy(), start))]
+    direction = torch.from_numpy(np.random.default_rng(seed).standard_normal(search.points.shape[1]))
+    along = [part.double().cpu() @ direction for part in search.points.split(8192)]
+    return [int(np.argmax(torch.cat(along).numpy()))]
+
+
+def _with_repeats(chosen: Tensor, total: int, count: int) -> Tensor:
+    """``chosen``, filled up to ``count`` with the lowest indices not in it: points equal to one already chosen."""
+    if len(chosen) == count:
+        return chosen
+    left = torch.ones(total, dtype=torch.bool)
+    left[chosen] = False
+    return torch.cat([chosen, left.nonzero()[: count - len(chosen), 0]])
+
+
+def _squared(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distances (K, L) between the rows of ``a`` (K, D) and ``b`` (L, D)."""
+    products = a @ b.T
+    products *= -2
+    products += np.square(a).sum(1)[:, None]
+    products += np.square(b).sum(1)[None, :]
+    return products
+
+
+def nearest(query: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+    """Distances (Q, k) and indices (Q, k) of the ``k`` rows of ``bank`` (M, D) nearest to each of ``query`` (Q, D).
+
+    The rows are chosen by ``|b|^2 / 2 - x b``, one matrix product; the distances of the chosen rows are then
+    computed from the differences, so that small ones do not drown in rounding. Nearest first. Exports to ONNX.
+    Long queries go in parts, so that no more than 32 MB of products are held (the ONNX graph does it in one go).
+
+    >>> distances, indices = nearest(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0], [3.0]]), k=2)
+    >>> indices.tolist()
+    [[1, 0]]
+    """
+    if k == 1:
+        groups, bank, half = _padded(bank)
+    else:
+        groups, half = 0, bank.square().sum(1) / 2
+    if torch.compiler.is_exporting() or query.shape[0] * bank.shape[0] <= CHUNK:
+        return _nearest(query, bank, half, k, groups)
+    parts = [_nearest(part, bank, half, k, groups) for part in query.split(max(1, CHUNK // bank.shape[0]))]
+    return torch.cat([distance for distance, _ in parts]), torch.cat([index for _, index in parts])
+
+
+def _padded(bank: Tensor) -> tuple[int, Tensor, Tensor]:
+    """G, and ``bank`` with |b|^2 / 2 filled up to a multiple of G rows that are never nearest."""
+    count = int(bank.shape[0])
+    groups = math.ceil(math.sqrt(count))
+    missing = -count % groups
+    half = F.pad(bank.square().sum(1) / 2, (0, missing), value=torch.inf)
+    return groups, F.pad(bank, (0, 0, 0, missing)), half
+
+
+def _nearest(query: Tensor, bank: Tensor, half: Tensor, k: int, groups: int) -> tuple[Tensor, Tensor]:
+    remoteness = torch.addmm(half, query, bank.T, alpha=-1)  # (Q, M)
+    if k == 1:
+        index = _smallest(remoteness, groups)
+        return torch.linalg.vector_norm(query - bank[index], dim=1, keepdim=True), index[:, None]
+    index = remoteness.topk(k, dim=1, largest=False).indices
+    distance = torch.linalg.vector_norm(query[:, None] - bank[index], dim=2)  # (Q, k)
+    distance, order = distance.sort(dim=1, stable=True)
+    return distance, index.gather(1, order)
+
+
+def _smallest(values: Tensor, groups: int) -> Tensor:
+    """Index (Q,) of each row's smallest value (Q, M), M a multiple of ``groups``.
+
+    In two steps, because a minimum runs in vector instructions and an arg-minimum does not: the smallest value of
+    each of G groups of neighbouring columns, then the place inside the best group.
+    """
+    size = int(values.shape[1]) // groups
+    table = values.reshape(-1, groups, size)
+    group = table.amin(2).argmin(1)  # (Q,)
+    rows = torch.arange(values.shape[0], device=values.device) * groups + group
+    return group * size + table.reshape(-1, size)[rows].argmin(1)

@@ -1,0 +1,150 @@
+"""The contract that every detector keeps.
+
+A detector is a statistic of good images that merges. Fitting is ``observe* -> loss* -> close``; federated
+and distributed fitting put ``merge`` before ``close``. The engine around it (one process, Ray, Flower) is
+the only thing that changes.
+
+Shapes: images (B, 3, H, W) float32 RGB in [0, 1]; B images, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from andon.errors import ArtifactError, NotFittedError, SettingsError
+
+State = dict[str, Tensor]
+Progress = Callable[[float], None]  # told the fraction done, 0 to 1
+
+
+class Scores(NamedTuple):
+    """What a detector answers: raw numbers, higher is more anomalous."""
+
+    anomaly_map: Tensor  # (B, 1, H, W) float32, at the input's H, W
+    image_score: Tensor  # (B,) float32, never squashed
+    reconstruction: Tensor | None = None  # (B, 3, H, W) float32 in [0, 1], for methods that make one
+
+
+class Detector(nn.Module, ABC):
+    """A method: what it learns from good images, and how it scores a new one.
+
+    The keywords of ``__init__`` are the configuration: each is kept as an attribute of the same name, so
+    that :meth:`settings` can give them back and ``build(**settings)`` can make the same detector again.
+    """
+
+    title: str = ""  # the method's name as people write it
+    paper: str = ""  # authors, year, title
+    steps: int = 0  # gradient steps; 0 = closed form
+    uses_held_out: bool = False  # whether `close` looks at held-out images
+    seed: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor keywords of this detector, as plain values that JSON can hold."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        return {name: _plain(getattr(self, name)) for name in names}
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget everything that was observed, as if just built."""
+
+    @abstractmethod
+    def observe(self, images: Tensor) -> None:
+        """Take statistics from nominal ``images``: one pass, any order, bounded memory."""
+
+    def loss(self, images: Tensor) -> Tensor:
+        """One batch's training loss, a scalar; called ``steps`` times after ``observe``."""
+        raise SettingsError(f"{type(self).__name__} is closed form: it has no training loss (steps = 0)")
+
+    @abstractmethod
+    def statistics(self) -> State:
+        """What was observed so far, not closed: what checkpoints keep and sites exchange."""
+
+    @abstractmethod
+    def load_statistics(self, state: State) -> None:
+        """Take over ``state``, as :meth:`statistics` or :meth:`merge` gave it."""
+
+    @classmethod
+    def merge(cls, states: Sequence[State], weights: Sequence[float]) -> State:
+        """Several sites' or ranks' unclosed states as one: here their weighted mean, entry by entry."""
+        total = float(sum(weights))
+        return {
+            name: sum(
+                (state[name] * (weight / total) for state, weight in zip(states, weights, strict=True)),
+                torch.zeros_like(states[0][name]),
+            )
+            for name in states[0]
+        }
+
+    @abstractmethod
+    def close(self, held_out: Iterable[Tensor] = (), *, progress: Progress | None = None) -> None:
+        """Turn the statistics into what ``forward`` needs. ``held_out``: batches of nominal images not observed.
+
+        Raises :class:`NotFittedError` when nothing was observed. The statistics stay: one may observe more and
+        close again.
+        """
+
+    @property
+    @abstractmethod
+    def is_fitted(self) -> bool:
+        """Whether ``close`` has been called."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Scores:
+        """Score ``images``. Pure, the same in ``train()`` and ``eval()``: this is what the ONNX graph holds."""
+
+    def fitted_state(self) -> State:
+        """Copies of what ``close`` left and ``forward`` reads, on the CPU, without the backbone.
+
+        Here every parameter and buffer that is not the backbone's. Raises :class:`NotFittedError`.
+        """
+        self.require_fitted()
+        return {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("backbone.")
+        }
+
+    def load_fitted_state(self, state: State) -> None:
+        """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings.
+
+        Raises :class:`ArtifactError` when its entries are not the ones that this detector keeps.
+        """
+        own = {name for name in self.state_dict() if not name.startswith("backbone.")}
+        if own != set(state):
+            raise ArtifactError(
+                f"the fitted state of {type(self).__name__} holds {sorted(own)}, got {sorted(state)}: it comes from "
+                "another method or version. Fit again, or open it with the version that wrote it."
+            )
+        for name, tensor in state.items():
+            path, _, leaf = name.rpartition(".")
+            _replace(self.get_submodule(path), leaf, tensor.detach().clone())
+
+    def require_fitted(self) -> None:
+        """Raise :class:`NotFittedError` unless ``close`` has been called."""
+        if not self.is_fitted:
+            raise NotFittedError(
+                f"{type(self).__name__} has not been fitted: show it good images with observe() and call close(), "
+                "or use andon.fit(folder)"
+            )
+
+
+def _replace(module: nn.Module, leaf: str, tensor: Tensor) -> None:
+    """Put ``tensor`` in the place of a parameter or buffer, whose shape may differ, on its device."""
+    old = getattr(module, leaf)
+    tensor = tensor.to(old.device, old.dtype)
+    new = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+    setattr(module, leaf, new)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        return getattr(value, "name", type(value).__name__)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

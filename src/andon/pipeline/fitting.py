@@ -1,0 +1,235 @@
+"""The main job: a folder of good photographs in, a calibrated predictor out.
+
+Fits with torch, then answers through the exported graph only: the threshold is set on exactly what the
+line computer will compute.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from andon import __version__
+from andon.calibrate import calibrate, calibration_to_dict, uncalibrated
+from andon.data import read_samples, split_nominal
+from andon.errors import DataError, ImageError
+from andon.files import single_writer
+from andon.image import Preprocessing, decode, photo_size
+from andon.runtime.predictor import Predictor
+from andon.types import Calibration
+
+if TYPE_CHECKING:
+    from andon.engine import FitReport
+    from andon.models.base import Detector
+
+Progress = Callable[[str, int, int], None]  # phase, done, total
+SIZED_PHOTOS = 16  # photographs looked at to choose the network's input size
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to fit, apart from the method's own settings."""
+
+    size: tuple[int, int] | None = (
+        None  # network input (H, W); None: near 256x256, the photos' own shape kept
+    )
+    resize: str = "stretch"  # "stretch", "letterbox" or "tiles"
+    white_level: int = 65535  # the 16-bit value that counts as white
+    layout: str = "auto"
+    category: str | None = None
+    calibration: float | Path = 0.25  # share of the good images, or a folder of further ones
+    target_rate: float = 0.01
+    confidence: float = 0.95
+    seed: int = 0
+    batch_size: int = 8
+    workers: int = 2
+
+
+class _Parts(NamedTuple):
+    train: list[Path]
+    held_out: list[Path]
+    calibration: list[Path]
+    described: dict[str, Any]
+
+
+def fit(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    method: str = "patchcore",
+    resume: bool = False,
+    progress: Progress | None = None,
+    options: FitOptions | None = None,
+    **settings: Any,
+) -> Predictor:
+    """A calibrated predictor, fitted on the good photographs in ``source``.
+
+    ``source``: a plain folder of good images (any nesting) or the root of a known data set. ``output``: where
+    to save the artefact; an interrupted fit keeps ``<output>.partial`` beside it, and ``resume=True`` goes on
+    from there. Keywords that are fields of :class:`FitOptions` say how to fit; all others go to the method.
+
+    Raises :class:`DataError` (folder, images), :class:`SettingsError` (options), BusyError (two fits writing
+    one file).
+    """
+    options, settings = _options(options, settings)
+    if output is None:
+        return _fit(Path(source), None, method, resume, progress, options, settings)
+    with single_writer(output):
+        predictor = _fit(Path(source), Path(output), method, resume, progress, options, settings)
+        predictor.save(output)
+        partial_path(output).unlink(missing_ok=True)
+    return predictor
+
+
+def partial_path(output: str | os.PathLike[str]) -> Path:
+    """Where an interrupted fit that writes ``output`` keeps what it has."""
+    return Path(f"{os.fspath(output)}.partial")
+
+
+def _options(options: FitOptions | None, settings: dict[str, Any]) -> tuple[FitOptions, dict[str, Any]]:
+    fields = set(FitOptions.__dataclass_fields__)
+    ours = {name: value for name, value in settings.items() if name in fields}
+    theirs = {name: value for name, value in settings.items() if name not in fields}
+    options = replace(options or FitOptions(), **ours)
+    theirs.setdefault("seed", options.seed)
+    return options, theirs
+
+
+def _fit(source: Path, output: Path | None, method: str, resume: bool, progress: Progress | None,
+         options: FitOptions, settings: dict[str, Any]) -> Predictor:  # fmt: skip
+    from andon.engine import Checkpoint, Reader
+    from andon.engine import fit as run
+    from andon.export import to_artifact
+    from andon.models import build
+
+    say = progress or (lambda phase, done, total: None)
+    detector = build(method, **settings)
+    parts = _parts(source, options, detector.uses_held_out)
+    preprocessing = choose_preprocessing(parts.train, options)
+    reader = Reader(_loader(preprocessing), options.batch_size, options.workers)
+    report = run(
+        detector,
+        parts.train,
+        reader,
+        held_out=parts.held_out,
+        checkpoint=Checkpoint(partial_path(output), resume) if output is not None else None,
+        progress=progress,
+    )
+    say("export", 0, 1)
+    manifest = _manifest(parts, report, options, detector)
+    draft = to_artifact(
+        detector, preprocessing, {**manifest, "calibration": calibration_to_dict(uncalibrated())}
+    )
+    predictor = Predictor(draft, check=False)
+    say("export", 1, 1)
+    scores, peaks, skipped = raw_scores(predictor, parts.calibration, progress)
+    manifest["data"]["skipped"] += skipped
+    manifest["data"]["calibration"] = len(scores)
+    calibration = calibration_of(scores, peaks, options)
+    changes = {"calibration": calibration_to_dict(calibration), "data": manifest["data"]}
+    return Predictor(draft.with_manifest(**changes))
+
+
+def _loader(preprocessing: Preprocessing) -> Callable[[Path], NDArray[np.float32]]:
+    """Photograph to network input, by the one preprocessing that the line uses, too."""
+
+    def load(path: Path) -> NDArray[np.float32]:
+        images = preprocessing.apply(decode(path, white_level=preprocessing.white_level).pixels).images
+        return images if preprocessing.resize == "tiles" else images[0]
+
+    return load
+
+
+def calibration_of(scores: Sequence[float], peaks: Sequence[float], options: FitOptions) -> Calibration:
+    """The calibration from nominal raw ``scores`` and map ``peaks``; none at all gives one that asks for review."""
+    if not scores:
+        return uncalibrated()
+    return calibrate(scores, target_rate=options.target_rate, confidence=options.confidence, map_peaks=peaks)
+
+
+def raw_scores(
+    predictor: Predictor, paths: Sequence[Path], progress: Progress | None = None, phase: str = "calibrate"
+) -> tuple[list[float], list[float], list[list[str]]]:
+    """Raw image scores and map peaks of ``paths``, and ``[name, reason]`` of the images that could not be read."""
+    scores, peaks, skipped = [], [], []
+    for done, path in enumerate(paths, 1):
+        try:
+            measured = predictor.measure(path)
+            scores.append(measured.image_score)
+            peaks.append(float(measured.anomaly_map.max()))
+        except ImageError as error:
+            skipped.append([path.name, str(error)])
+        if progress:
+            progress(phase, done, len(paths))
+    return scores, peaks, skipped
+
+
+def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
+    samples = read_samples(source, options.layout, category=options.category)
+    categories = sorted({sample.category for sample in samples})
+    if len(categories) > 1:
+        raise DataError(
+            f"{source} holds {len(categories)} categories ({', '.join(categories[:8])}); a detector is fitted on one. "
+            f"Choose it with --category {categories[0]} (category={categories[0]!r} in Python)."
+        )
+    own = options.calibration if isinstance(options.calibration, str | os.PathLike) else None
+    share = 0.0 if own is not None else float(options.calibration)  # type: ignore[arg-type]
+    split = split_nominal(
+        samples, held_out=0.1 if uses_held_out else 0.0, calibration=share, seed=options.seed
+    )
+    calibration = _good_paths(Path(own)) if own is not None else [sample.path for sample in split.calibration]
+    train = [sample.path for sample in split.train]
+    if not train:
+        raise DataError(f"{source} has no good images to fit on.")
+    described = {"source": source.resolve().name, "category": categories[0] if categories else "",
+                 "train": len(train), "held_out": len(split.held_out), "calibration": len(calibration)}  # fmt: skip
+    return _Parts(train, [sample.path for sample in split.held_out], calibration, described)
+
+
+def _good_paths(folder: Path) -> list[Path]:
+    return [sample.path for sample in read_samples(folder) if not sample.is_anomalous]
+
+
+def choose_preprocessing(paths: Sequence[Path], options: FitOptions) -> Preprocessing:
+    """The preprocessing for these photographs: the size asked for, or one near 256x256 of their own shape."""
+    settings: dict[str, Any] = {"resize": options.resize, "white_level": options.white_level}
+    if options.size is not None:
+        return Preprocessing(size=options.size, **settings)
+    if options.resize == "tiles":
+        return Preprocessing(size=(256, 256), **settings)
+    step = max(1, len(paths) // SIZED_PHOTOS)
+    sizes = [size for path in paths[::step] if (size := _size(path)) is not None]
+    if not sizes:
+        raise DataError(f"none of the {len(paths[::step])} images looked at can be read; first: {paths[0]}")
+    return replace(Preprocessing.for_photos(sizes), **settings)
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    try:
+        return photo_size(path)
+    except ImageError:
+        return None
+
+
+def _manifest(parts: _Parts, report: FitReport, options: FitOptions, detector: Detector) -> dict[str, Any]:
+    import onnxruntime
+    import PIL
+    import torch
+
+    return {
+        "andon_version": __version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "data": {**parts.described, "train": report.images,
+                 "skipped": [[Path(path).name, reason] for path, reason in report.skipped]},
+        "fit": {"seed": options.seed, "seconds": round(report.seconds, 3), "resumed_at": report.resumed_at},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
+                     "pillow": PIL.__version__, "onnxruntime": onnxruntime.__version__},
+    }  # fmt: skip

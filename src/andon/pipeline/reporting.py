@@ -1,0 +1,59 @@
+"""Reports of a predictor's work, as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from andon.report import write_report
+from andon.runtime.picture import overlay_of
+from andon.runtime.predictor import Failure, Predictor
+from andon.types import Evaluation, Verdict
+
+
+def write_evaluation_report(
+    predictor: Predictor, found: Evaluation, output: Path, *, title: str | None = None
+) -> Path:
+    """The path of the report on an evaluation: figures, curves, worst false alarms and closest escapes."""
+    answers = list(_without_maps(predictor, [Path(row.path) for row in found.rows], None))
+    return _write(predictor, answers, output, title, found)
+
+
+def write_verdict_report(
+    predictor: Predictor,
+    images: Sequence[Path],
+    output: Path,
+    *,
+    title: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """The path of the report on images whose answer is not known: counts, scores, what failed and why."""
+    return _write(predictor, list(_without_maps(predictor, images, progress)), output, title, None)
+
+
+def _without_maps(
+    predictor: Predictor, images: Sequence[Path], progress: Callable[[str, int, int], None] | None
+) -> list[Verdict | Failure]:
+    answers: list[Verdict | Failure] = []
+    for done, answer in enumerate(predictor.inspect_many(images), 1):
+        answers.append(replace(answer, anomaly_map=None) if isinstance(answer, Verdict) else answer)
+        if progress:
+            progress("inspect", done, len(images))
+    return answers
+
+
+def _write(predictor: Predictor, answers: Sequence[Verdict | Failure], output: Path, title: str | None,
+           found: Evaluation | None) -> Path:  # fmt: skip
+    data = predictor.manifest.get("data", {})
+    name = data.get("category") or data.get("source") or "part"
+    return write_report(
+        output,
+        title=title or f"Inspection report: {name}",
+        manifest=predictor.manifest,
+        calibration=predictor.calibration,
+        verdicts=[answer for answer in answers if isinstance(answer, Verdict)],
+        failures=[(answer.path, answer.reason) for answer in answers if isinstance(answer, Failure)],
+        evaluation=found,
+        picture=lambda path: overlay_of(predictor, path),
+    )

@@ -1,0 +1,126 @@
+"""Verdicts as rows: CSV for a spreadsheet, JSON lines for a program."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
+
+from andon.files import atomic_write
+from andon.types import Region, Verdict
+
+COLUMNS = (
+    "path", "decision", "score", "image_score", "threshold", "regions", "sentence",
+    "height", "width", "not_inspected", "milliseconds", "notes", "error",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def verdict_rows(
+    verdicts: Iterable[Verdict], failures: Iterable[tuple[str, str]] = ()
+) -> list[dict[str, object]]:
+    """One dict per image with the keys ``COLUMNS``, ready for strict JSON: numbers that are not finite are None.
+
+    ``failures``: (path, reason) of images that could not be inspected; their decision is "" and the numbers None.
+
+    >>> verdict_rows([], [("a.png", "truncated")])[0]["error"]
+    'truncated'
+    """
+    return [_verdict_row(verdict) for verdict in verdicts] + [_failure_row(*failure) for failure in failures]
+
+
+def _verdict_row(verdict: Verdict) -> dict[str, object]:
+    return {
+        "path": verdict.path,
+        "decision": verdict.decision,
+        "score": _finite(verdict.score),
+        "image_score": _finite(verdict.image_score),
+        "threshold": _finite(verdict.threshold),
+        "regions": [_region(region) for region in verdict.regions],
+        "sentence": verdict.sentence,
+        "height": int(verdict.size[0]),
+        "width": int(verdict.size[1]),
+        "not_inspected": _finite(verdict.not_inspected),
+        "milliseconds": _finite(verdict.milliseconds),
+        "notes": list(verdict.notes),
+        "error": "",
+    }
+
+
+def _failure_row(path: str, reason: str) -> dict[str, object]:
+    empty: dict[str, object] = dict.fromkeys(COLUMNS)
+    return {
+        **empty,
+        "path": path,
+        "decision": "",
+        "regions": [],
+        "sentence": "",
+        "notes": [],
+        "error": reason,
+    }
+
+
+def _region(region: Region) -> dict[str, object]:
+    return {
+        "box": [int(edge) for edge in region.box],
+        "area": int(region.area),
+        "area_fraction": _finite(region.area_fraction),
+        "peak": _finite(region.peak),
+        "peak_position": [int(place) for place in region.peak_position],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def write_jsonl(
+    verdicts: Iterable[Verdict],
+    file: str | os.PathLike[str] | IO[str],
+    failures: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Write one strict JSON object a line (ASCII, no NaN) to a path, atomically, or to an open text file."""
+    with _opened(file) as out:
+        for row in verdict_rows(verdicts, failures):
+            out.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def write_csv(
+    verdicts: Iterable[Verdict],
+    file: str | os.PathLike[str] | IO[str],
+    failures: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Write a CSV table (UTF-8, header first) to a path, atomically, or to an open text file.
+
+    Regions are JSON in their cell, notes are joined by "; ". A text that a spreadsheet would run as a formula
+    (it begins with = + - @) gets an apostrophe before it.
+    """
+    with _opened(file) as out:
+        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in verdict_rows(verdicts, failures):
+            writer.writerow({key: _cell(key, value) for key, value in row.items()})
+
+
+def _cell(key: str, value: object) -> object:
+    if key == "regions":
+        return json.dumps(value, allow_nan=False)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = "; ".join(str(item) for item in value)
+    if isinstance(value, str):
+        value = value.encode("utf-8", "backslashreplace").decode("utf-8")  # file names that are no valid text
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return value
+
+
+@contextlib.contextmanager
+def _opened(file: str | os.PathLike[str] | IO[str]) -> Iterator[IO[str]]:
+    if isinstance(file, str | os.PathLike):
+        with atomic_write(file, "w") as out:
+            yield out
+    else:
+        yield file

@@ -1,0 +1,329 @@
+"""What every detector must do, whatever its method: run over each line of DETECTORS.
+
+A new method needs no edit here, unless its defaults are too large for drawn parts of 64 x 96 pixels.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from andon.errors import ArtifactError, ImageError, NotFittedError, SettingsError
+from andon.models import DETECTORS, Detector, Scores, build
+from andon.models.base import State
+from fakes import FakeBackbone, export_onnx, good_parts, plant_defects, run_onnx
+
+SIZE = (64, 96)
+TRAIN = good_parts(20, SIZE, seed=1)
+HELD_OUT = good_parts(6, SIZE, seed=2)
+GOOD = good_parts(8, SIZE, seed=3)
+BAD, MASKS = plant_defects(good_parts(6, SIZE, seed=4), seed=5)
+TEST = torch.cat([GOOD, BAD])
+
+# Settings that make a method small and quick, for those whose defaults are not.
+SMALL: dict[str, dict[str, Any]] = {
+    "patchcore": {"bank_limit": 400, "buffer_limit": 20_000},
+    "padim": {"dimensions": 20},
+}
+# Settings under which 8 images already reach the bound on what is kept while observing.
+BOUNDED: dict[str, dict[str, Any]] = {"patchcore": {"bank_limit": 100, "buffer_limit": 600}}
+
+every_method = pytest.mark.parametrize("method", list(DETECTORS))
+
+
+def new(method: str, **settings: Any) -> Detector:
+    takes_backbone = "backbone" in inspect.signature(DETECTORS[method].__init__).parameters
+    fake = {"backbone": FakeBackbone()} if takes_backbone else {}
+    return build(method, **{**fake, **SMALL.get(method, {}), **settings})
+
+
+def observe(detector: Detector, images: Tensor, batch: int = 4) -> Detector:
+    for part in images.split(batch):
+        detector.observe(part)
+    return detector
+
+
+def finish(detector: Detector, images: Tensor = TRAIN) -> Detector:
+    """The rest of a fit: ``steps`` losses with a plain optimiser, then ``close``."""
+    if detector.steps:
+        generator = torch.Generator().manual_seed(detector.seed)
+        optimiser = torch.optim.Adam([p for p in detector.parameters() if p.requires_grad], lr=1e-3)
+        for _ in range(detector.steps):
+            batch = images[torch.randint(len(images), (4,), generator=generator)]
+            optimiser.zero_grad()
+            detector.loss(batch).backward()
+            optimiser.step()
+    detector.close(HELD_OUT.split(4))
+    return detector
+
+
+def fit(method: str, images: Tensor = TRAIN, **settings: Any) -> Detector:
+    return finish(observe(new(method, **settings), images), images)
+
+
+@torch.no_grad()
+def score(detector: Detector, images: Tensor = TEST) -> Scores:
+    answer = detector(images)
+    assert isinstance(answer, Scores)
+    return answer
+
+
+def same(a: State, b: State) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> dict[str, Detector]:
+    return {method: fit(method) for method in DETECTORS}
+
+
+@every_method
+def test_has_a_title_and_a_paper(method: str) -> None:
+    assert DETECTORS[method].title
+    assert DETECTORS[method].paper
+    assert DETECTORS[method].__doc__
+
+
+@every_method
+def test_answers_with_maps_and_scores_of_the_inputs_size(method: str, fitted: dict[str, Detector]) -> None:
+    answer = score(fitted[method])
+    assert answer.anomaly_map.shape == (len(TEST), 1, *SIZE)
+    assert answer.image_score.shape == (len(TEST),)
+    assert answer.anomaly_map.dtype == answer.image_score.dtype == torch.float32
+    assert torch.isfinite(answer.anomaly_map).all()
+    assert torch.isfinite(answer.image_score).all()
+    if answer.reconstruction is not None:
+        assert answer.reconstruction.shape == TEST.shape
+        assert 0 <= float(answer.reconstruction.min()) <= float(answer.reconstruction.max()) <= 1
+
+
+@every_method
+def test_takes_images_that_are_taller_than_wide(method: str) -> None:
+    tall = good_parts(6, (96, 64), seed=6)
+    assert score(fit(method, tall), tall[:2]).anomaly_map.shape == (2, 1, 96, 64)
+
+
+@every_method
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_answers_with_finite_numbers_to_an_empty_image(
+    method: str, value: float, fitted: dict[str, Detector]
+) -> None:
+    answer = score(fitted[method], torch.full((1, 3, *SIZE), value))
+    assert torch.isfinite(answer.anomaly_map).all()
+    assert torch.isfinite(answer.image_score).all()
+
+
+@every_method
+def test_fits_on_images_that_are_all_equal(method: str) -> None:
+    detector = fit(method, torch.full((4, 3, *SIZE), 0.5))
+    answer = score(detector)
+    assert torch.isfinite(answer.anomaly_map).all()
+    assert torch.isfinite(answer.image_score).all()
+
+
+@every_method
+def test_planted_defects_score_above_every_good_part(method: str, fitted: dict[str, Detector]) -> None:
+    scores = score(fitted[method]).image_score
+    assert scores[len(GOOD) :].min() > scores[: len(GOOD)].max()
+
+
+@every_method
+def test_the_map_peaks_inside_the_defect(method: str, fitted: dict[str, Detector]) -> None:
+    peaks = score(fitted[method], BAD).anomaly_map.flatten(1).argmax(1)
+    assert MASKS.flatten(1).gather(1, peaks[:, None]).all()
+
+
+@every_method
+def test_an_image_alone_scores_as_in_a_batch(method: str, fitted: dict[str, Detector]) -> None:
+    together = score(fitted[method])
+    for i in (0, len(TEST) - 1):
+        alone = score(fitted[method], TEST[i : i + 1])
+        torch.testing.assert_close(alone.image_score, together.image_score[i : i + 1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(alone.anomaly_map, together.anomaly_map[i : i + 1], rtol=1e-5, atol=1e-5)
+
+
+@every_method
+def test_forward_changes_nothing_and_heeds_no_mode(method: str) -> None:
+    detector = fit(method, TRAIN[:8])
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    statistics = detector.statistics()
+    in_train_mode = score(detector.train())
+    in_eval_mode = score(detector.eval())
+    assert torch.equal(in_train_mode.anomaly_map, in_eval_mode.anomaly_map)
+    assert torch.equal(in_train_mode.image_score, in_eval_mode.image_score)
+    assert same(before, detector.state_dict())
+    assert same(statistics, detector.statistics())
+
+
+@every_method
+def test_fitted_state_makes_another_detector_answer_the_same(
+    method: str, fitted: dict[str, Detector]
+) -> None:
+    other = new(method)
+    other.load_fitted_state(fitted[method].fitted_state())
+    assert other.is_fitted
+    assert same(other.fitted_state(), fitted[method].fitted_state())
+    assert not any(name.startswith("backbone.") for name in other.fitted_state())
+    assert torch.equal(score(other).anomaly_map, score(fitted[method]).anomaly_map)
+    assert torch.equal(score(other).image_score, score(fitted[method]).image_score)
+
+
+@every_method
+def test_refuses_the_fitted_state_of_another_method(method: str) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"^the fitted state of \w+ holds \[.*\], got \['x'\]: it comes from"
+    ):
+        new(method).load_fitted_state({"x": torch.zeros(1)})
+
+
+@every_method
+def test_same_seed_gives_the_same_state_to_the_bit(method: str, fitted: dict[str, Detector]) -> None:
+    assert same(fit(method).fitted_state(), fitted[method].fitted_state())
+
+
+@every_method
+def test_two_sites_merged_rank_like_one(method: str, fitted: dict[str, Detector]) -> None:
+    sites = [observe(new(method), part).statistics() for part in (TRAIN[:12], TRAIN[12:])]
+    merged = new(method)
+    merged.load_statistics(DETECTORS[method].merge(sites, [12.0, 8.0]))
+    scores = score(finish(merged)).image_score
+    assert spearmanr(scores, score(fitted[method]).image_score).statistic > 0.95
+    assert scores[len(GOOD) :].min() > scores[: len(GOOD)].max()
+
+
+@every_method
+def test_the_order_of_the_images_does_not_matter(method: str, fitted: dict[str, Detector]) -> None:
+    shuffled = TRAIN[torch.randperm(len(TRAIN), generator=torch.Generator().manual_seed(0))]
+    scores = score(finish(observe(new(method), shuffled, batch=3))).image_score
+    torch.testing.assert_close(scores, score(fitted[method]).image_score, rtol=1e-3, atol=1e-5)
+
+
+@every_method
+def test_killed_and_resumed_is_as_uninterrupted(
+    method: str, fitted: dict[str, Detector], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file(observe(new(method), TRAIN[:8]).statistics(), tmp_path / "half")
+    resumed = new(method)
+    resumed.load_statistics(load_file(tmp_path / "half"))
+    finish(observe(resumed, TRAIN[8:]))
+    assert same(resumed.fitted_state(), fitted[method].fitted_state())
+
+
+@every_method
+def test_reset_and_refit_replaces(method: str, fitted: dict[str, Detector]) -> None:
+    detector = fit(method, plant_defects(TRAIN)[0])
+    detector.reset()
+    assert not detector.is_fitted
+    finish(observe(detector, TRAIN))
+    assert same(detector.fitted_state(), fitted[method].fitted_state())
+
+
+@every_method
+def test_observing_more_and_closing_again_is_one_fit(method: str, fitted: dict[str, Detector]) -> None:
+    detector = new(method)
+    if detector.steps:
+        pytest.skip("its training starts from where the first fit ended")
+    finish(observe(detector, TRAIN[:8]))
+    finish(observe(detector, TRAIN[8:]))
+    assert same(detector.fitted_state(), fitted[method].fitted_state())
+
+
+@every_method
+def test_what_is_kept_while_observing_is_bounded(method: str) -> None:
+    detector = new(method, **BOUNDED.get(method, {}))
+    kept = []
+    for image in TRAIN.repeat(3, 1, 1, 1).split(1):
+        detector.observe(image)
+        kept.append(sum(tensor.nbytes for tensor in detector.statistics().values()))
+    assert max(kept[8:]) <= 2 * max(kept[:8])  # growing with the images, it would be 7.5 times
+
+
+@every_method
+def test_unfitted_says_so(method: str) -> None:
+    detector = new(method)
+    name = DETECTORS[method].__name__
+    expected = f"{name} has not been fitted: show it good images with observe() and call close(), or use andon.fit(folder)"
+    for ask in (lambda: detector(TEST), detector.fitted_state):
+        with pytest.raises(NotFittedError) as error:
+            ask()
+        assert str(error.value) == expected
+    assert not detector.is_fitted
+
+
+@every_method
+def test_closing_without_images_says_so(method: str) -> None:
+    with pytest.raises(NotFittedError, match="has seen no image: show it good images with observe"):
+        new(method).close()
+
+
+@every_method
+def test_refuses_what_is_not_a_batch_of_images(method: str, fitted: dict[str, Detector]) -> None:
+    for wrong in (TRAIN[0], TRAIN[:, :1], (TRAIN[:1] * 255).to(torch.uint8)):
+        for ask in (new(method).observe, fitted[method]):
+            with pytest.raises(ImageError, match=r"^images must be float \(B, 3, H, W\)"):
+                ask(wrong)
+
+
+@every_method
+def test_closed_form_has_no_loss(method: str) -> None:
+    detector = new(method)
+    if detector.steps:
+        assert detector.loss(TRAIN[:4]).shape == ()
+    else:
+        with pytest.raises(SettingsError, match=r"is closed form: it has no training loss \(steps = 0\)"):
+            detector.loss(TRAIN[:4])
+
+
+@every_method
+def test_settings_survive_json_and_build(method: str) -> None:
+    settings = json.loads(json.dumps(new(method).settings()))
+    if "backbone" in settings:
+        assert settings["backbone"] == "fake"
+        settings["backbone"] = FakeBackbone()
+    again = build(method, **settings)
+    assert json.dumps(again.settings()) == json.dumps(new(method).settings())
+
+
+@every_method
+def test_the_defaults_build_and_survive_json(method: str) -> None:
+    detector = build(method)
+    settings = json.loads(json.dumps(detector.settings()))
+    assert build(method, **settings).settings() == settings
+    for name, parameter in inspect.signature(DETECTORS[method].__init__).parameters.items():
+        assert name == "self" or parameter.default is not inspect.Parameter.empty
+
+
+@every_method
+def test_onnx_answers_as_torch(method: str, fitted: dict[str, Detector], tmp_path: Path) -> None:
+    export_onnx(fitted[method], tmp_path / "model.onnx", SIZE)
+    for images in (TEST[:1], TEST[-3:]):
+        anomaly_map, image_score = run_onnx(tmp_path / "model.onnx", images)
+        expected = score(fitted[method], images)
+        scale = float(expected.anomaly_map.abs().max())
+        assert np.abs(anomaly_map - expected.anomaly_map.numpy()).max() < 1e-4 * scale
+        assert np.abs(image_score - expected.image_score.numpy()).max() < 1e-4 * scale
+
+
+def test_unknown_method_names_the_close_ones() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^there is no method 'padin'\. Did you mean 'padim'\? The methods are: "
+    ):
+        build("padin")
+
+
+@every_method
+def test_unknown_setting_lists_the_known_ones(method: str) -> None:
+    with pytest.raises(
+        SettingsError, match=rf"^{method} has no setting 'colour'\. Its settings and their defaults are: "
+    ):
+        build(method, colour="red")

@@ -1,0 +1,71 @@
+"""What users may rely on: the public names, the commands and their options."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+import andon
+from andon.cli import COMMANDS
+from andon.cli import andon as program
+
+NAMES = {
+    "AndonError", "ArtifactError", "BusyError", "Calibration", "CalibrationError", "DataError", "Evaluation",
+    "Failure", "FitOptions", "ImageError", "MetricError", "MissingExtraError", "NotFittedError", "Predictor",
+    "Region", "Sample", "SettingsError", "Verdict", "__version__", "fit", "load",
+}  # fmt: skip
+OPTIONS = {
+    "fit": {"output", "method", "backbone", "size", "resize", "white-level", "target-rate", "confidence", "calibration",
+            "layout", "category", "config", "set", "seed", "workers", "resume", "quiet"},
+    "inspect": {"csv", "jsonl", "save-maps", "save-raw", "threads", "quiet"},
+    "evaluate": {"maps", "layout", "category", "bootstrap", "seed", "json", "csv", "scores", "html", "threads", "quiet"},
+    "calibrate": {"good", "bad", "target-rate", "confidence", "review-rate", "criterion", "required-tpr", "cost-escape",
+                  "cost-false-alarm", "defect-rate", "output", "quiet"},
+    "report": {"output", "title", "quiet"},
+}  # fmt: skip
+
+
+def test_public_names() -> None:
+    assert set(andon.__all__) == NAMES
+    assert {name for name in NAMES if not hasattr(andon, name)} == set()
+    assert dir(andon) == sorted(NAMES)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'andon' has no attribute 'nothing'"):
+        andon.nothing  # noqa: B018
+
+
+def test_every_error_is_an_andon_error() -> None:
+    errors = [getattr(andon, name) for name in NAMES if name.endswith("Error")]
+    assert len(errors) == 10
+    assert all(issubclass(error, andon.AndonError) for error in errors)
+
+
+def command(name: str) -> click.Command:
+    found = program.get_command(click.Context(program), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options(name: str) -> None:
+    """An option that comes or goes is a decision: change this table with it."""
+    found = {
+        opt.lstrip("-")
+        for p in command(name).params
+        if isinstance(p, click.Option)
+        for opt in p.opts
+        if opt.startswith("--")
+    }
+    assert found == OPTIONS[name]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_teaches(name: str) -> None:
+    """Every command says what it does, and those with arguments or options give an example or say the default."""
+    found = command(name)
+    text = found.get_help(click.Context(found, info_name=f"andon {name}"))
+    assert found.help
+    if any(isinstance(p, click.Argument) for p in found.params) and name != "show":
+        assert "Example" in text or isinstance(found, click.Group)
