@@ -78,7 +78,7 @@ def test_a_broken_image_is_reported_and_the_rest_go_on(line: Path, tmp_path: Pat
     assert done.returncode == 2
     first, second = (json.loads(text) for text in done.stdout.splitlines())
     assert first["error"]
-    assert first["decision"] is None
+    assert first["decision"] == ""
     assert second["decision"]
     assert not second["error"]
 
@@ -145,7 +145,7 @@ def test_evaluate_writes_what_it_is_asked_for(line: Path, tmp_path: Path) -> Non
     assert figures["groups"]["all"]["image_auroc"]["value"] > 0.5
     assert figures["groups"]["all"]["auspro_5"]["value"] > 0
     assert len(list(csv.DictReader((tmp_path / "s.csv").open()))) == len(list((root / "test").rglob("*.png")))
-    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_maps_of_another_tool_are_scored_like_ours(line: Path, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_report_on_images_without_answers(line: Path, tmp_path: Path) -> None:
         tmp_path / "r.html",
     )
     assert done.returncode == 0, done.stderr
-    assert "<!doctype html>" in (tmp_path / "r.html").read_text()
+    assert "<!DOCTYPE html>" in (tmp_path / "r.html").read_text()
 
 
 def test_one_good_image_gives_review_not_a_guess(line: Path, tmp_path: Path) -> None:

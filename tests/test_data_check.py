@@ -55,6 +55,7 @@ def test_nothing_wrong(root: Path) -> None:
         {"8": 8},
         {"PNG": 8},
     )
+    assert not report.has_problems
     assert "nothing wrong was found" in format_check(report)
 
 
@@ -95,7 +96,7 @@ def test_everything_wrong_at_once(root: Path) -> None:
 
 def test_report_is_json(root: Path) -> None:
     report = check(root)
-    again = json.loads(json.dumps(report.to_json()))
+    again = json.loads(json.dumps(report.to_dict()))
     assert again["sizes"] == {"6 x 8": 8}
     assert again["counts"][0]["images"] == 4
 

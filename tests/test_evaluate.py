@@ -15,7 +15,7 @@ from andon import metrics
 from andon.errors import DataError, ImageError, MetricError, SettingsError
 from andon.evaluate import evaluate, format_table, metrics_csv, read_map, score_maps, scores_csv, to_json
 from andon.image import resize_map
-from andon.types import DefectChannel, Evaluation, Sample
+from andon.types import DefectChannel, Evaluation, Sample, ScoreRow
 
 SIZE = (40, 60)
 LIMITS = (0.05, 0.01, 0.1, 0.3, 1.0)
@@ -124,6 +124,25 @@ def test_decisions_and_rates_at_the_deployed_threshold(line, found):
     escaped = sum(row.decision != "fail" and row.is_anomalous for row in found.rows)
     assert found.groups["all"]["fnr"].value == escaped / 11
     assert found.groups["all"]["fnr"].note == f"{escaped} of 11; {held} of these go to review"
+
+
+def test_a_score_at_the_threshold_does_not_fail(line):
+    scores = sorted(line.score(sample)[0] for sample in line.samples)
+    got = line.evaluate(threshold=scores[-3], review_threshold=scores[-6], channels=None, bootstrap=0)
+    decisions = [row.decision for row in sorted(got.rows, key=lambda row: row.image_score)]
+    assert decisions[-6:] == ["pass", "review", "review", "review", "fail", "fail"]
+    assert set(decisions[:-6]) == {"pass"}
+
+
+@pytest.mark.parametrize("threshold", [None, float("inf")])
+def test_a_line_that_only_reviews_has_a_review_rate(line, threshold):
+    """Too few good images give no finite threshold; what stands out still goes to a person."""
+    got = line.evaluate(threshold=threshold, review_threshold=3.0, channels=None, bootstrap=0)
+    assert {row.decision for row in got.rows} == {"pass", "review"}
+    reviewed = sum(row.decision == "review" for row in got.rows)
+    assert got.groups["all"]["review_rate"].value == reviewed / 23
+    assert got.groups["all"]["fpr"].value == (None if threshold is None else 0.0)
+    assert json.loads(to_json(got))["threshold"] is None
 
 
 def test_every_defined_figure_has_an_interval_around_it(found):
@@ -309,7 +328,11 @@ def test_pixel_metrics_at_a_size_of_ones_own(line):
         ({"pro_limit": 0}, r"a false-positive-rate limit must lie in \(0, 1\], not 0"),
         ({"bootstrap": -1}, "bootstrap is a number of resamples, 0 for none, not -1"),
         ({"confidence": 95}, "confidence must lie between 0 and 1, not 95"),
-        ({"review_threshold": 1.0}, "review_threshold 1.0 needs a threshold at least as high, not None"),
+        (
+            {"threshold": 0.5, "review_threshold": 1.0},
+            "review_threshold 1.0 must not lie above the threshold 0.5",
+        ),
+        ({"threshold": float("nan")}, "a threshold is NaN: calibrate again, or give None for no threshold"),
         ({"size": (0, 3)}, r"size must be \(rows, columns\), both at least 1, not \(0, 3\)"),
     ],
 )
@@ -464,6 +487,12 @@ def test_csv_has_a_row_for_each_figure_and_each_image(found):
         "decision",
         "error",
     ]
+
+
+def test_csv_text_is_never_a_formula():
+    rows = (ScoreRow("=cmd()", "-1+1", "good", False, -0.5),)
+    cells = scores_csv(Evaluation(rows, {"all": {}}, {})).split("\n")[1].split(",")
+    assert cells == ["'=cmd()", "'-1+1", "good", "False", "-0.5", "", ""]
 
 
 def test_json_is_strict_and_complete(found):

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from andon.data import fetch as fetching
-from andon.data.fetch import DATASETS, FIRST_USE, RemoteDataset, RemoteFile, download, fetch
+from andon.data import transfer
+from andon.data.fetch import DATASETS, FIRST_USE, RemoteDataset, RemoteFile, download, fetch, licence_text
 from andon.data.layouts import LAYOUTS
 from andon.data.unpack import unpack
 from andon.errors import AndonError, BusyError, DataError, SettingsError
@@ -40,6 +40,7 @@ class Site:
     )  # bytes sent before the connection is cut, an answer each
     status: list[int] = field(default_factory=list)  # error answers that come first
     length: bool = True  # whether it says how long the file is
+    shift: list[int] = field(default_factory=list)  # how far from the range asked for it answers
     asked: list[str | None] = field(default_factory=list)  # the Range header of each request
 
 
@@ -58,6 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes */{len(site.content)}")
             self.end_headers()
             return
+        start += site.shift.pop(0) if start and site.shift else 0
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(site.content) - 1}/{len(site.content)}")
@@ -137,6 +139,13 @@ def test_server_that_cannot_resume_starts_over(site: Site, tmp_path: Path) -> No
     site.drop_after = [100_000]
     assert get(site, tmp_path / "file.zip").read_bytes() == CONTENT
     assert site.asked == [None, "bytes=100000-"]
+
+
+def test_server_that_sends_another_range_starts_over(site: Site, tmp_path: Path) -> None:
+    site.shift = [10]
+    (tmp_path / "file.zip.part").write_bytes(CONTENT[:200_000])
+    assert get(site, tmp_path / "file.zip", FIRST_USE).read_bytes() == CONTENT
+    assert site.asked == ["bytes=200000-", None]
 
 
 def test_server_that_does_not_say_the_length(site: Site, tmp_path: Path) -> None:
@@ -230,7 +239,7 @@ def test_full_disk_is_not_taken_for_the_network(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetching._Transfer, "_copy", full)
+    monkeypatch.setattr(transfer._Transfer, "_copy", full)
     with pytest.raises(DataError, match=r"cannot write .*file.zip.part: No space left on device"):
         get(site, tmp_path / "file.zip")
     assert len(site.asked) == 1
@@ -422,7 +431,8 @@ def test_fetch_shows_the_licence_and_waits_for_it(
         DataError, match=r"the licence of clips has not been accepted: CC BY 4.0. Read https://example"
     ):
         fetch("clips", tmp_path, say=said.append, datasets=clips)
-    assert "licence: CC BY 4.0 (https://example.org/by)" in said[0]
+    assert "licence: CC BY 4.0: attribution (https://example.org/by)" in said[0]
+    assert said == [licence_text("clips", clips)]
     assert "publisher: A plant" in said[0]
     assert site.asked == []
 
@@ -485,4 +495,4 @@ def test_public_sets_are_stated_whole() -> None:
 
 
 def test_errors_are_ours() -> None:
-    assert not issubclass(fetching._Retry, AndonError)
+    assert not issubclass(transfer._Retry, AndonError)

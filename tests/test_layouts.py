@@ -565,10 +565,14 @@ def test_resize_nearest_is_pillows() -> None:
 
 
 def test_saturation_area_follows_the_size(tmp_path: Path) -> None:
-    (full,) = read_channels(masked(tmp_path, spot(), saturation=4, relative_saturation=False), (6, 8))
-    (half,) = read_channels(masked(tmp_path, spot(), saturation=4, relative_saturation=False), (3, 4))
-    (double,) = read_channels(masked(tmp_path, spot(), saturation=0.5), (12, 16))
-    assert (full.saturation_area, half.saturation_area, double.saturation_area) == (4, 1, 12)
+    mask = np.zeros((12, 16), np.uint8)
+    mask[2:8, 4:12] = 255  # 48 pixels, 12 at half the size
+    areas = {}
+    for size in ((12, 16), (6, 8), (24, 32)):
+        (absolute,) = read_channels(masked(tmp_path, mask, saturation=20, relative_saturation=False), size)
+        (relative,) = read_channels(masked(tmp_path, mask, saturation=0.3), size)
+        areas[size] = (absolute.saturation_area, relative.saturation_area)
+    assert areas == {(12, 16): (20, 14), (6, 8): (5, 3), (24, 32): (80, 57)}
 
 
 def test_small_defect_survives_resizing(tmp_path: Path) -> None:

@@ -45,6 +45,15 @@ def test_samples_come_back_as_they_are() -> None:
     assert found == [Sample(Path("0.png"), "train")]
 
 
+def test_tiles_of_one_photograph_stay_together() -> None:
+    def tiles(path: Path) -> NDArray[np.float32]:
+        return np.full((number(path) + 1, 3, 2, 4), number(path), np.float32)
+
+    found = list(batches(paths(3), tiles, 2))
+    assert [images[:, 0, 0, 0].tolist() for images, _ in found] == [[0, 1, 1], [2, 2, 2]]
+    assert [len(samples) for _, samples in found] == [2, 1]
+
+
 def test_nothing_gives_nothing() -> None:
     assert list(batches([], load, 4)) == []
 
@@ -120,7 +129,8 @@ def test_other_sizes_are_named() -> None:
 
 def test_other_types_are_named() -> None:
     with pytest.raises(
-        DataError, match=r"0.png: expected an array \(3, H, W\) float32 from load, came \(3, 2, 2\) float64"
+        DataError,
+        match=r"0.png: expected an array \(3, H, W\) or \(n, 3, H, W\) float32 from load, came \(3, 2, 2\) float64",
     ):
         list(batches(paths(3), lambda path: np.zeros((3, 2, 2)), 2))  # type: ignore[arg-type,return-value]
 

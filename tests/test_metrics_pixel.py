@@ -318,7 +318,7 @@ def test_pixel_bootstrap_agrees_with_a_plain_loop():
         (bad if found else good).add(anomaly_map, found)
     rng, plain = np.random.default_rng(1), {0.3: [], "auroc": [], "ap": []}
     masks = [found[0].anomaly_mask if found else None for found in channels]
-    for _ in range(150):
+    for _ in range(100):
         pick = [*rng.integers(0, 12, 12), *rng.integers(12, 27, 15)]
         chosen, truth = [maps[i] for i in pick], [masks[i] for i in pick]
         plain[0.3].append(metrics.auspro(chosen, [channels[i] for i in pick], (0.3,))[0.3])
@@ -334,7 +334,7 @@ def test_pixel_bootstrap_agrees_with_a_plain_loop():
     got["auroc"], got["ap"] = resampled.pixels(*values, table, [bad.components])
     for key, drawn in plain.items():
         low, high = np.quantile(drawn, [0.025, 0.975])
-        assert got[key] == pytest.approx((low, high), abs=0.3 * (high - low)), key
+        assert got[key] == pytest.approx((low, high), abs=0.35 * (high - low)), key
 
 
 def test_pixel_bootstrap_is_seeded_and_its_grid_barely_moves_the_value():

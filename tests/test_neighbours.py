@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from andon.errors import SettingsError
+from andon.features import neighbours
 from andon.features.neighbours import TIE, greedy_k_centre, nearest
 
 
@@ -74,6 +75,27 @@ def test_breaks_ties_and_counts_repeats_like_the_plain_choice(data: st.DataObjec
     assert greedy_k_centre(points, wanted, start=start, block=block).tolist() == plain(points, wanted, start)
 
 
+@pytest.mark.parametrize("block", [4, 512])
+def test_gives_the_plain_choice_where_float32_is_blind(block: int) -> None:
+    """Distances of 1e-3 between points 1e3 from their middle: below the rounding of float32 products."""
+    generator = torch.Generator().manual_seed(4)
+    sides = torch.where(torch.arange(3000) % 2 == 0, 1000.0, -1000.0)[:, None]
+    points = sides * torch.ones(3000, 6) + 1e-3 * torch.randn(3000, 6, generator=generator)
+    assert greedy_k_centre(points, 60, start=0, block=block).tolist() == plain(points, 60, 0)
+
+
+def test_goes_over_to_float64_only_where_float32_is_blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    widen = neighbours._Search.widen
+    monkeypatch.setattr(neighbours._Search, "widen", lambda self: (calls.append(1), widen(self)))
+    greedy_k_centre(clusters(1500, 32), 200, block=64)
+    assert calls == []
+    points = clusters(1500, 32)
+    points[:700] = 1e4 + 1e-2 * points[:700]
+    greedy_k_centre(points, 1200, block=64)
+    assert calls == [1]
+
+
 def test_repeated_points_come_last() -> None:
     points = clusters(60, 5).repeat(2, 1)
     found = greedy_k_centre(points, 120, start=70).tolist()
@@ -88,7 +110,8 @@ def test_all_points_equal() -> None:
 
 
 def test_signed_zeros_are_equal() -> None:
-    assert greedy_k_centre(torch.tensor([[0.0], [-0.0], [1.0]]), 3, start=0).tolist() == [0, 2, 1]
+    points = torch.tensor([[1.0], [0.0], [1.0], [-0.0]])
+    assert greedy_k_centre(points, 4, start=0).tolist() == plain(points, 4, 0) == [0, 1, 2, 3]
 
 
 def test_one_point() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from andon.errors import DataError, SettingsError
+from andon.errors import ArtifactError, DataError, SettingsError
 from andon.models.patchcore import PatchCore
 from fakes import FakeBackbone, good_parts, plant_defects
 
@@ -160,3 +160,12 @@ def test_refuses_statistics_of_another_backbone() -> None:
         DataError, match=r"^patches must be \(N, 40\) with this backbone and these layers, got \(4, 7\)\."
     ):
         PatchCore(FakeBackbone()).load_statistics(state)
+
+
+def test_refuses_the_bank_of_another_backbone() -> None:
+    state = {**fitted().fitted_state(), "memory_bank": torch.zeros(4, 7)}
+    with pytest.raises(
+        ArtifactError,
+        match=r"^memory_bank must be \(M, 40\) with this backbone and these layers, got \(4, 7\)\.",
+    ):
+        PatchCore(FakeBackbone()).load_fitted_state(state)

@@ -16,7 +16,7 @@ NAMES = {
 }  # fmt: skip
 OPTIONS = {
     "fit": {"output", "method", "backbone", "size", "resize", "white-level", "target-rate", "confidence", "calibration",
-            "layout", "category", "config", "set", "seed", "workers", "resume", "quiet"},
+            "layout", "group-by", "latest", "category", "config", "set", "seed", "workers", "resume", "quiet"},
     "inspect": {"csv", "jsonl", "save-maps", "save-raw", "threads", "quiet"},
     "evaluate": {"maps", "layout", "category", "bootstrap", "seed", "json", "csv", "scores", "html", "threads", "quiet"},
     "calibrate": {"good", "bad", "target-rate", "confidence", "review-rate", "criterion", "required-tpr", "cost-escape",

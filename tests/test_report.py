@@ -34,7 +34,7 @@ from andon.report import (
     write_report,
 )
 from andon.report.content import NBSP, Outcome
-from andon.types import Calibration, Curve, Evaluation, Metric, Region, ScoreRow, Verdict
+from andon.types import Calibration, Curve, Evaluation, Failure, Metric, Region, ScoreRow, Verdict
 
 NOMINAL = tuple(float(x) for x in np.linspace(0.5, 2.0, 99))
 CALIBRATION = Calibration(2.0, 1.8, 1.9, 0.01, 0.03, 0.95, NOMINAL, "conformal",
@@ -525,7 +525,9 @@ def test_place_words_cover_the_grid() -> None:
 
 def test_jsonl_is_strict_and_complete(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.jsonl"
-    write_jsonl([verdict("ü.png", 5.0, threshold=math.nan, image_score=math.inf)], path, [("b.png", "empty")])
+    write_jsonl(
+        [verdict("ü.png", 5.0, threshold=math.nan, image_score=math.inf), Failure("b.png", "empty")], path
+    )
     lines = path.read_text(encoding="ascii").splitlines()
 
     def refuse(word: str) -> None:
@@ -549,7 +551,7 @@ def test_jsonl_takes_numpy_numbers() -> None:
 def test_csv_reads_back_and_runs_no_formula(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.csv"
     shown = [verdict('a,"b".png', 5.0, notes=("x", "y")), verdict("=HYPERLINK(1).png", -1.0)]
-    write_csv(shown, path, [("c\nd.png", "@empty"), ("caf\udce9.png", "x")])
+    write_csv([*shown, Failure("c\nd.png", "@empty"), Failure("caf\udce9.png", "x")], path)
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS

@@ -19,6 +19,7 @@ from andon.errors import DataError, SettingsError
 
 SMALL = (192, 256)
 CASTS_SHADOW = {
+    "contamination",
     "missing_bolt",
     "wrong_bolt",
     "missing_clip",

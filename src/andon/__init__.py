@@ -28,19 +28,18 @@ from andon.errors import (
     NotFittedError,
     SettingsError,
 )
-from andon.types import Calibration, Evaluation, Region, Sample, Verdict
+from andon.types import Calibration, Evaluation, Failure, Region, Sample, Verdict
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from andon.pipeline import FitOptions, fit
-    from andon.runtime.predictor import Failure, Predictor, load
+    from andon.runtime.predictor import Predictor, load
 
 # Loaded on first use, so that `import andon` costs milliseconds.
 _LAZY = {
     "FitOptions": "andon.pipeline",
     "fit": "andon.pipeline",
-    "Failure": "andon.runtime.predictor",
     "Predictor": "andon.runtime.predictor",
     "load": "andon.runtime.predictor",
 }

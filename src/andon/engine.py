@@ -28,7 +28,6 @@ from andon.types import Sample
 
 Load = Callable[[Path], NDArray[np.float32]]  # path -> (3, H, W) float32 in [0, 1], or (n, 3, H, W): n tiles
 Progress = Callable[[str, int, int], None]  # phase, done, total
-CHECKPOINT_SECONDS = 20.0
 
 
 @dataclass
@@ -48,7 +47,7 @@ class Checkpoint:
 
     path: Path
     resume: bool = False
-    seconds: float = CHECKPOINT_SECONDS
+    seconds: float = 20.0
 
 
 class Batch(NamedTuple):

@@ -70,14 +70,14 @@ class Calibration:
     ``image_score > threshold`` fails; ``review_threshold < image_score <= threshold`` asks for a person.
     """
 
-    threshold: float
+    threshold: float  # nan where there is none
     review_threshold: float | None
-    map_threshold: float  # raw; pixels above it form the regions that are reported
+    map_threshold: float  # raw, nan where there is none; pixels above it form the regions that are reported
     target_rate: float  # share of good parts that may fail, the rate asked for
     promised_rate: float  # share of good parts that will fail at most, at `confidence`
     confidence: float
     nominal_scores: tuple[float, ...]  # raw, sorted upwards; of good images that the detector never saw
-    method: str  # "conformal", "max", "tpr", "f1", "cost"
+    method: str  # "conformal", "max", "tpr", "f1", "cost", "youden"; "none" without a threshold
     statement: str  # the guarantee in words
 
 
@@ -109,6 +109,14 @@ class Verdict:
     milliseconds: float = 0.0  # decode to verdict
     notes: tuple[str, ...] = ()  # e.g. "multi-page TIFF: the first of 3 pages"
     anomaly_map: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # (H, W) raw
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One image that could not be inspected, and why."""
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ The second promise is the one to have, and is used as soon as n allows it. Excha
 later lots, not on neighbours of the images that were fitted.
 """
 
-from andon.calibrate.conformal import images_needed, promised_rate
+from andon.calibrate.conformal import check_share, images_needed, promised_rate
 from andon.calibrate.decision import decide, outcome_table, score01
 from andon.calibrate.storage import calibration_from_dict, calibration_to_dict
 from andon.calibrate.thresholds import calibrate, uncalibrated
@@ -24,6 +24,7 @@ __all__ = [
     "calibrate_with_defects",
     "calibration_from_dict",
     "calibration_to_dict",
+    "check_share",
     "decide",
     "images_needed",
     "outcome_table",

@@ -27,9 +27,10 @@ def layouts() -> None:
 @command.command("check")
 @click.argument("root", type=click.Path(path_type=Path))
 @click.option("--layout", default="auto", show_default=True)
+@click.option("--category", help="Which part, where ROOT holds several.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
-def check_(root: Path, layout: str, as_json: bool, quiet: bool) -> int:
+def check_(root: Path, layout: str, category: str | None, as_json: bool, quiet: bool) -> int:
     """Count what is in ROOT and find what is wrong with it: unreadable files, duplicates, odd sizes, masks.
 
     Exit status: 0 nothing wrong, 1 something to look at.
@@ -41,7 +42,7 @@ def check_(root: Path, layout: str, as_json: bool, quiet: bool) -> int:
     from andon.data import check, format_check
 
     with Bars(quiet=quiet) as bars:
-        report = check(root, layout=layout, progress=lambda done, total: bars("check", done, total))
+        report = check(root, layout, category, progress=lambda done, total: bars("check", done, total))
     click.echo(json.dumps(report.to_dict(), indent=1) if as_json else format_check(report))
     return int(report.has_problems)
 
@@ -51,13 +52,20 @@ def check_(root: Path, layout: str, as_json: bool, quiet: bool) -> int:
 @click.option(
     "--into", default=".", show_default=True, type=click.Path(path_type=Path), help="Folder to unpack into."
 )
+@click.option(
+    "--only",
+    multiple=True,
+    help="One archive of a set that comes in several (AutoVI's categories); repeatable.",
+)
 @click.option("--accept-licence", is_flag=True, help="I have read the licence and accept it.")
 @click.option(
     "--trust-on-first-use",
     is_flag=True,
     help="Where no hash is known: take the file as it comes and print its hash.",
 )
-def fetch_(name: str | None, into: Path, accept_licence: bool, trust_on_first_use: bool) -> None:
+def fetch_(
+    name: str | None, into: Path, only: tuple[str, ...], accept_licence: bool, trust_on_first_use: bool
+) -> None:
     """Download a public data set from its publisher, after showing its licence. Without NAME: list them.
 
     \b
@@ -73,9 +81,14 @@ def fetch_(name: str | None, into: Path, accept_licence: bool, trust_on_first_us
     click.echo(licence_text(name))
     if not accept_licence:
         click.confirm("Do you accept this licence?", abort=True)
-    click.echo(
-        f"unpacked into {fetch(name, into, accept_licence=True, trust_on_first_use=trust_on_first_use)}"
+    where = fetch(
+        name, into, accept_licence=True, only=only, trust_on_first_use=trust_on_first_use, say=_already_said
     )
+    click.echo(f"unpacked into {where}")
+
+
+def _already_said(text: str) -> None:
+    """The licence was shown before it was accepted."""
 
 
 @command.command("draw")

@@ -35,18 +35,22 @@ def command(output: Path, images: int, method: str, seed: int, quiet: bool) -> N
     """
     from andon.data.synthetic import write_line
     from andon.evaluate import format_table
-    from andon.pipeline import evaluate, fit, write_evaluation_report
+    from andon.pipeline import fit, judge, write_judged_report
     from andon.runtime.picture import save_overlay
     from andon.types import Verdict
 
     start = time.perf_counter()
-    root, artifact, report = output / "line" / CATEGORY, output / "bracket.andon", output / "report.html"
+    line = output / f"line_{images}_{seed}"
+    root, artifact, report = line / CATEGORY, output / "bracket.andon", output / "report.html"
     with Bars(quiet=quiet) as bars:
-        click.echo(
-            f"1. Drawing an inspection line: {images} good parts to learn from, others with and without defects"
-        )
-        write_line(output / "line", train=images, test_good=20, per_defect=2, seed=seed, category=CATEGORY,
-                   progress=lambda done, total: bars("draw", done, total))  # fmt: skip
+        if root.exists():
+            click.echo(f"1. The inspection line is already drawn: {root}")
+        else:
+            click.echo(
+                f"1. Drawing an inspection line: {images} good parts to learn from, others with and without defects"
+            )
+            write_line(line, train=images, test_good=20, per_defect=2, seed=seed, category=CATEGORY,
+                       progress=lambda done, total: bars("draw", done, total))  # fmt: skip
         click.echo(f"2. Fitting {method} on the good parts alone")
         predictor = fit(root, artifact, method=method, seed=seed, progress=bars)
         click.echo(f"   {predictor.calibration.statement}")
@@ -59,9 +63,9 @@ def command(output: Path, images: int, method: str, seed: int, quiet: bool) -> N
                 f"   {folder.name:<20} {verdict_line(verdict).replace(str(path), '').replace('    ', '  ')}"
             )
         click.echo("4. Evaluating on all test parts")
-        found = evaluate(predictor, root, progress=bars)
-    click.echo(format_table(found))
-    write_evaluation_report(predictor, found, report, title="Andon demo: bracket line")
+        judged = judge(predictor, root, progress=bars)
+    click.echo(format_table(judged.evaluation))
+    write_judged_report(predictor, judged, report, title="Andon demo: bracket line")
     click.echo(f"\nDone in {duration(time.perf_counter() - start)}.")
     click.echo(f"  detector  {artifact}\n  overlays  {output / 'overlays'}\n  report    {report.resolve()}")
     click.echo(f"Next:  andon inspect {artifact} {root / 'test' / 'good'} --save-maps maps/")

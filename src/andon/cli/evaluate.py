@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,7 +51,7 @@ def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, categor
     """
     from andon.evaluate import format_table, metrics_csv, scores_csv, to_json
     from andon.files import atomic_write
-    from andon.pipeline import evaluate, evaluate_maps, write_evaluation_report
+    from andon.pipeline import evaluate_maps, judge, write_judged_report
     from andon.runtime.predictor import Predictor
 
     if len(arguments) != (1 if maps else 2):
@@ -58,12 +59,23 @@ def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, categor
             "expected ROOT with --maps DIR, or ARTIFACT and ROOT. See: andon evaluate --help"
         )
     root = arguments[-1]
-    predictor = None if maps else Predictor.open(arguments[0], threads=threads)
-    if predictor is None and html_path is not None:
+    if maps is not None and html_path is not None:
         raise click.UsageError("--html needs a detector; with --maps use --json, --csv and --scores")
+    judged = None
     with Bars(quiet=quiet) as bars:
-        how = {"layout": layout, "category": category, "bootstrap": bootstrap, "seed": seed, "progress": bars}
-        found = evaluate_maps(maps, root, **how) if maps else evaluate(predictor, root, **how)  # type: ignore[arg-type]
+        how: dict[str, Any] = {
+            "layout": layout,
+            "category": category,
+            "bootstrap": bootstrap,
+            "seed": seed,
+            "progress": bars,
+        }
+        if maps is not None:
+            found = evaluate_maps(maps, root, **how)
+        else:
+            predictor = Predictor.open(arguments[0], threads=threads)
+            judged = judge(predictor, root, **how)
+            found = judged.evaluation
     click.echo(format_table(found))
     for row in found.rows:
         if row.error:
@@ -72,6 +84,6 @@ def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, categor
         if path is not None:
             with atomic_write(path, "w") as file:
                 file.write(text(found))
-    if html_path is not None and predictor is not None:
-        write_evaluation_report(predictor, found, html_path)
+    if html_path is not None and judged is not None:
+        write_judged_report(predictor, judged, html_path)
         click.echo(f"report: {html_path}")

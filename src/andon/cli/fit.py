@@ -40,6 +40,16 @@ from andon.errors import SettingsError
 @click.option("--calibration", default="0.25", show_default=True,
               help="Share of the good images kept for the threshold, or a folder of further good ones.")  # fmt: skip
 @click.option(
+    "--group-by",
+    metavar="PATTERN",
+    help="Regular expression on the path: images it names alike (a lot, a shift) stay together.",
+)
+@click.option(
+    "--latest",
+    is_flag=True,
+    help="Calibrate on the last images by name, not on random ones: later lots differ.",
+)
+@click.option(
     "--layout", default="auto", show_default=True, help="How DIR is laid out. See: andon data layouts"
 )
 @click.option("--category", help="Which part, where DIR holds several.")

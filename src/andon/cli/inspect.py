@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import click
 from andon.cli import CANNOT
 from andon.cli.common import Bars, images_of, verdict_line
 from andon.runtime.picture import save_overlay
-from andon.runtime.predictor import Failure, Predictor
-from andon.types import Verdict
+from andon.runtime.predictor import Predictor
+from andon.types import Failure, Verdict
 
 
 @click.command("inspect")
@@ -65,7 +66,7 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
     if csv_path:
         write_csv(answers, csv_path)
     if to_stdout:
-        write_jsonl(answers, click.get_text_stream("stdout"))
+        write_jsonl(answers, sys.stdout)
     elif jsonl_path:
         write_jsonl(answers, jsonl_path)
     if not quiet and not to_stdout and len(answers) > 1:

@@ -25,14 +25,15 @@ def command(artifact: Path, paths: tuple[str, ...], output: Path, title: str | N
       andon report clip.andon data/clip -o report.html
       andon report clip.andon photos/today -o today.html --title "Line 3, early shift"
     """
-    from andon.pipeline import evaluate, has_known_answers, write_evaluation_report, write_verdict_report
+    from andon.pipeline import has_known_answers, judge, write_judged_report, write_verdict_report
     from andon.runtime.predictor import Predictor
 
     predictor = Predictor.open(artifact)
     with Bars(quiet=quiet) as bars:
         if len(paths) == 1 and has_known_answers(Path(paths[0])):
-            found = evaluate(predictor, Path(paths[0]), progress=bars)
-            write_evaluation_report(predictor, found, output, title=title)
+            write_judged_report(
+                predictor, judge(predictor, Path(paths[0]), progress=bars), output, title=title
+            )
         else:
             write_verdict_report(predictor, images_of(paths), output, title=title, progress=bars)
     click.echo(f"report: {output}")

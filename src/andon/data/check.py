@@ -62,8 +62,13 @@ class CheckReport:
     masks_wrong: dict[str, str]  # path of the image -> what is wrong with its mask
     problems: tuple[str, ...] = field(default=())  # in words, the worst first
 
-    def to_json(self) -> dict[str, object]:
-        """The report as dicts, lists, strings and numbers."""
+    @property
+    def has_problems(self) -> bool:
+        """True when something should be looked at before a detector is fitted."""
+        return bool(self.problems)
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as dicts, lists, strings and numbers, for JSON."""
         return dataclasses.asdict(self)
 
 

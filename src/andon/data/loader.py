@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from andon.errors import AndonError, DataError, ImageError, SettingsError
 from andon.types import Sample
 
-Image = NDArray[np.float32]  # (3, H, W)
+Image = NDArray[np.float32]  # (3, H, W), or (n, 3, H, W) for a photograph in n tiles
 Load = Callable[[Path], Image]
 OnSkip = Callable[[Sample, AndonError], None]
 
@@ -34,7 +34,8 @@ def batches(
 ) -> Iterator[tuple[NDArray[np.float32], list[Sample]]]:
     """Batches (B, 3, H, W) float32 with their samples, in the order given; only the last may be smaller.
 
-    ``load`` gives (3, H, W) float32 for one path; all images of a batch must have one size. A path stands for a
+    ``load`` gives (3, H, W) float32 for one path, or (n, 3, H, W) for a photograph in n tiles: then a batch holds the
+    tiles of ``batch_size`` photographs. All images of a batch must have one size. A path stands for a
     sample of the split ``train``. At most ``batch_size + workers`` images are decoded ahead; ``workers=0`` decodes
     in the calling thread. With ``on_error="skip"`` a file that cannot be read is left out, and ``on_skip(sample,
     error)`` is told, in the calling thread.
@@ -123,8 +124,10 @@ def _attempt(load: Load, path: Path) -> Image | AndonError:
     except Exception as error:
         error.add_note(f"while reading {path}")
         raise
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype != np.float32:
-        raise DataError(f"{path}: expected an array (3, H, W) float32 from load, came {_shape_of(image)}.")
+    if not isinstance(image, np.ndarray) or image.ndim not in (3, 4) or image.dtype != np.float32:
+        raise DataError(
+            f"{path}: expected an array (3, H, W) or (n, 3, H, W) float32 from load, came {_shape_of(image)}."
+        )
     return image
 
 
@@ -134,9 +137,9 @@ def _shape_of(image: object) -> str:
 
 def _stack(images: list[Image], samples: list[Sample]) -> NDArray[np.float32]:
     for image, sample in zip(images, samples):
-        if image.shape != images[0].shape:
+        if image.shape[-3:] != images[0].shape[-3:]:
             raise DataError(
                 f"all images of a batch must have one size (3, H, W), but {samples[0].path} gave {images[0].shape} "
                 f"and {sample.path} gave {image.shape}. Resize them to one size."
             )
-    return np.stack(images)
+    return np.concatenate([image.reshape(-1, *image.shape[-3:]) for image in images])

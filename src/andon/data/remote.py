@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_NC = "CC BY-NC-SA 4.0: attribution, no commercial use, share alike"
+_NC = "CC BY-NC-SA 4.0"
 _NC_URL = "https://creativecommons.org/licenses/by-nc-sa/4.0/"
-_BY = "CC BY 4.0: attribution"
+_BY = "CC BY 4.0"
+_TERMS = {
+    _NC: "attribution, no commercial use, share alike",
+    _BY: "attribution",
+    "Kaggle rules": "those of the competition, to be accepted there",
+    "none stated": "for research; cite the authors",
+}
 _BY_URL = "https://creativecommons.org/licenses/by/4.0/"
 
 
@@ -38,6 +44,11 @@ class RemoteDataset:
     layout: str  # a name of andon.data.layouts.LAYOUTS
     files: tuple[RemoteFile, ...]
     manual: str = ""  # what to do by hand, where the publisher asks for a form or a login
+
+    @property
+    def terms(self) -> str:
+        """The licence's terms in a few words, where they are known."""
+        return _TERMS.get(self.licence, "")
 
     @property
     def needs_hands(self) -> bool:
@@ -192,7 +203,7 @@ DATASETS: dict[str, RemoteDataset] = {
             "Severstal: flat steel sheets, 12,568 labelled images",
             "PAO Severstal",
             "https://www.kaggle.com/c/severstal-steel-defect-detection/data",
-            "the rules of the Kaggle competition, which have to be accepted there",
+            "Kaggle rules",
             "https://www.kaggle.com/c/severstal-steel-defect-detection/rules",
             "severstal",
             (RemoteFile("severstal-steel-defect-detection.zip"),),
@@ -203,7 +214,7 @@ DATASETS: dict[str, RemoteDataset] = {
             "NEU-DET: six kinds of defects of hot-rolled steel, no good images",
             "Northeastern University, K. Song and Y. Yan",
             "http://faculty.neu.edu.cn/songkechen/zh_CN/zdylm/263270/list/",
-            "none stated; for research, cite the authors",
+            "none stated",
             "http://faculty.neu.edu.cn/songkechen/zh_CN/zdylm/263270/list/",
             "neu",
             (RemoteFile("NEU-DET.zip"),),

@@ -137,7 +137,7 @@ def _take(groups: list[list[Path]], wanted: int) -> tuple[list[Path], list[list[
 
 def _groups(pool: list[Sample], identity: dict[Path, Hashable], group_by: str | None) -> list[list[Path]]:
     """The paths of the pool in groups that must stay together, sorted, the smallest path first."""
-    paths = sorted({sample.path for sample in pool})
+    paths = sorted({sample.path for sample in pool}, key=str)
     names = _group_names(paths, group_by) if group_by else {}
     parent = {path: path for path in paths}
 
@@ -154,7 +154,7 @@ def _groups(pool: list[Sample], identity: dict[Path, Hashable], group_by: str | 
     groups: dict[Path, list[Path]] = defaultdict(list)
     for path in paths:
         groups[root(path)].append(path)
-    return sorted(groups.values())
+    return sorted(groups.values(), key=lambda group: str(group[0]))
 
 
 def _group_names(paths: list[Path], group_by: str) -> dict[Path, Hashable]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
 
 DRAWING = (384, 512)  # (H, W) of the drawing, in part units

@@ -213,6 +213,7 @@ def _rust(severity: float, rng: np.random.Generator, canvas: Canvas, part: Part)
     rows, columns = int(rng.integers(512)), int(rng.integers(512))
     window = (slice(rows, rows + patch.x.shape[0]), slice(columns, columns + patch.x.shape[1]))
     cloud = np.tile(noise((512, 512), 3.0, 3.0, 1.3, 11), (3, 3))[window]
+    cloud = cloud - cloud[np.hypot(patch.x, patch.y) < radius / 2].mean()
     speck = np.tile(noise((512, 512), 1.2, 1.2, 0.4, 12), (3, 3))[window]
     level = 1 - np.hypot(patch.x, patch.y) / radius + 0.34 * cloud + 0.05 * speck
     cover = np.clip(level * 1.8, 0, 1) * (0.45 + 0.50 * severity)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from andon.errors import MetricError, SettingsError
 from andon.metrics.bootstrap import Interval, PixelBootstrap, bootstrap_intervals
-from andon.metrics.counts import ScoreCounts
+from andon.metrics.counts import KnownCounts
 from andon.metrics.pixel import auroc_of_pixels, average_precision_of_pixels, pixel_table
 from andon.metrics.precision import average_precision_of
 from andon.metrics.rates import Rate, fnr_at, fpr_at, rate
 from andon.metrics.roc import auroc_of, f1_max, f1_max_of, roc_curve, tpr_at_tnr_of
-from andon.metrics.spro import RegionScores, SproCurve, area_under, spro_curve
+from andon.metrics.spro import SproCurve, area_under, spro_curve
 from andon.metrics.table import ScoreTable, score_table
 from andon.metrics.tally import MapTally
 from andon.types import Curve, Decision, Metric, ScoreRow
@@ -56,58 +57,67 @@ class Options:
         self._check_thresholds()
 
     def _check_thresholds(self) -> None:
-        if self.review_threshold is None:
-            return
-        if self.threshold is None or self.review_threshold > self.threshold:
-            raise SettingsError(
-                f"review_threshold {self.review_threshold} needs a threshold at least as high, not {self.threshold}"
-            )
+        given = [value for value in (self.threshold, self.review_threshold) if value is not None]
+        if any(math.isnan(value) for value in given):
+            raise SettingsError("a threshold is NaN: calibrate again, or give None for no threshold")
+        if len(given) == 2 and given[1] > given[0]:
+            raise SettingsError(f"review_threshold {given[1]} must not lie above the threshold {given[0]}")
 
     def decide(self, image_score: float) -> Decision | None:
-        """The verdict at the deployed thresholds; None without any."""
-        if self.threshold is None:
+        """The verdict at the deployed thresholds, of which one may be missing; None without any."""
+        if self.threshold is None and self.review_threshold is None:
             return None
-        if image_score > self.threshold:
+        if self.threshold is not None and image_score > self.threshold:
             return "fail"
         review = self.review_threshold is not None and image_score > self.review_threshold
         return "review" if review else "pass"
 
     def as_dict(self) -> dict[str, object]:
-        """All of it, for the record."""
-        return {**asdict(self), "spro_limits": list(self.spro_limits)}
+        """All of it, for the record; a threshold that nothing exceeds is None there."""
+        finite = {
+            name: value if value is not None and math.isfinite(value) else None
+            for name, value in (("threshold", self.threshold), ("review_threshold", self.review_threshold))
+        }
+        return {**asdict(self), **finite, "spro_limits": list(self.spro_limits)}
 
 
-def group_metrics(
+def group_figures(
     rows: Sequence[ScoreRow],
     good: Sequence[MapTally],
     anomalous: Sequence[MapTally],
     options: Options,
     *,
     with_pixels: bool,
+    label: str = "",
     note: str = "",
-) -> Metrics:
-    """Every metric of ``rows`` (all scored) and the tallies of their maps; ``note`` goes to the pixel metrics."""
+) -> tuple[Metrics, list[Curve]]:
+    """Every metric and curve of ``rows`` (all scored) and the tallies of their maps.
+
+    ``label`` goes to the curves, ``note`` to the pixel metrics.
+    """
     metrics = _image_metrics(rows, options) | _rates(rows, options)
-    if not with_pixels:
-        return metrics | _undefined(_pixel_names(options), "no masks were asked for")
-    return metrics | _pixel_metrics(good, anomalous, options, note)
+    curves = _roc(rows, label)
+    pixels = PixelFigures(good, anomalous, options)
+    reason = pixels.undefined if with_pixels else "no masks were asked for"
+    if reason:
+        reason = f"{reason} ({note})" if note else reason
+        return metrics | _undefined(_pixel_names(options), reason), curves
+    metrics |= pixels.over_pixels(note)
+    for name, title, limits in (
+        ("pro", "aupro", (options.pro_limit,)),
+        ("spro", "auspro", options.spro_limits),
+    ):
+        areas, curve = pixels.over_regions(name, title, limits, note)
+        metrics |= areas
+        curves.append(_thinned(name, curve.fpr, curve.spro, label))
+    return metrics, curves
 
 
-def group_curves(
-    rows: Sequence[ScoreRow], good: Sequence[MapTally], anomalous: Sequence[MapTally], label: str = ""
-) -> list[Curve]:
-    """The ROC of the images, and PRO and sPRO where they are defined, thinned to some 400 points."""
-    curves = []
-    if len({row.is_anomalous for row in rows}) == 2:
-        roc = roc_curve([row.image_score for row in rows], [row.is_anomalous for row in rows])
-        curves.append(_thinned("roc", roc.fpr, roc.tpr, label))
-    nominal = [tally.nominal for tally in (*good, *anomalous)]
-    for name, parts in (("pro", _components(anomalous)), ("spro", _channels(anomalous))):
-        regions = [region for part in parts for region in part]
-        if regions and any(bag.total for bag in nominal):
-            curve = spro_curve(regions, nominal)
-            curves.append(_thinned(name, curve.fpr, curve.spro, label))
-    return curves
+def _roc(rows: Sequence[ScoreRow], label: str) -> list[Curve]:
+    if len({row.is_anomalous for row in rows}) < 2:
+        return []
+    roc = roc_curve([row.image_score for row in rows], [row.is_anomalous for row in rows])
+    return [_thinned("roc", roc.fpr, roc.tpr, label)]
 
 
 def _image_metrics(rows: Sequence[ScoreRow], options: Options) -> Metrics:
@@ -131,16 +141,18 @@ def _image_metrics(rows: Sequence[ScoreRow], options: Options) -> Metrics:
 
 
 def _rates(rows: Sequence[ScoreRow], options: Options) -> Metrics:
-    names = ("fpr", "fnr", "review_rate")
-    if options.threshold is None:
-        return _undefined(names, "no threshold was given")
     scores, truth = [row.image_score for row in rows], [row.is_anomalous for row in rows]
     at, confidence = options.threshold, options.confidence
+    if all(row.decision is None for row in rows):
+        return _undefined(("fpr", "fnr", "review_rate"), "no threshold was given")
     reviewed = [row for row in rows if row.decision == "review"]
+    review = {"review_rate": _rate(lambda: rate(len(reviewed), len(rows), confidence))}
+    if at is None:
+        return _undefined(("fpr", "fnr"), "no threshold was given") | review
     return {
         "fpr": _rate(lambda: fpr_at(scores, truth, at, confidence)),
         "fnr": _rate(lambda: fnr_at(scores, truth, at, confidence), _reviewed_note(reviewed)),
-        "review_rate": _rate(lambda: rate(len(reviewed), len(rows), confidence)),
+        **review,
     }
 
 
@@ -158,56 +170,64 @@ def _reviewed_note(reviewed: Sequence[ScoreRow]) -> str:
     return f"{held} of these go to review" if held else ""
 
 
-def _pixel_metrics(
-    good: Sequence[MapTally], anomalous: Sequence[MapTally], options: Options, note: str
-) -> Metrics:
-    if not any(tally.images for tally in anomalous):
-        reason = "no anomalous image has both a mask and an anomaly map"
-        return _undefined(_pixel_names(options), f"{reason} ({note})" if note else reason)
-    resampled = None
-    if options.bootstrap:
-        resampled = PixelBootstrap(
-            good, anomalous, resamples=options.bootstrap, confidence=options.confidence, seed=options.seed
+class PixelFigures:
+    """The metrics of one group that look at pixels; nominal pixels are counted once for all of them."""
+
+    def __init__(self, good: Sequence[MapTally], anomalous: Sequence[MapTally], options: Options) -> None:
+        self._good, self._anomalous, self._options = good, anomalous, options
+        self._regions = {
+            "pro": [tally.components for tally in anomalous],
+            "spro": [tally.channels for tally in anomalous],
+        }
+        self._inside = [region.scores for part in self._regions["pro"] for region in part]
+
+    @property
+    def undefined(self) -> str:
+        """Why there are none; empty when there are."""
+        if not self._inside:
+            return "no anomalous image has both a mask and an anomaly map"
+        outside = any(tally.nominal.total for tally in (*self._good, *self._anomalous))
+        return "" if outside else "no pixel lies outside the defects"
+
+    def over_pixels(self, note: str) -> Metrics:
+        """Pixel AUROC and average precision."""
+        table = pixel_table(self._inside, [self._known])
+        auroc, precision = auroc_of_pixels(table), average_precision_of_pixels(table)
+        if self._resampled is None:
+            return {"pixel_auroc": Metric(auroc, note=note), "pixel_ap": Metric(precision, note=note)}
+        ends = self._resampled.pixels(auroc, precision, table, self._regions["pro"])
+        return {"pixel_auroc": _metric(auroc, ends[0], note), "pixel_ap": _metric(precision, ends[1], note)}
+
+    def over_regions(
+        self, name: str, title: str, limits: Sequence[float], note: str
+    ) -> tuple[Metrics, SproCurve]:
+        """The areas under the ``pro`` or ``spro`` curve up to each limit, and the curve."""
+        parts = self._regions[name]
+        curve = spro_curve([region for part in parts for region in part], [self._known])
+        names = {f"{title}_{_percent(limit)}": limit for limit in limits}
+        values = {limit: float(area_under(curve.fpr, curve.spro, limit)) for limit in limits}
+        if self._resampled is None or not values:
+            return {key: Metric(values[limit], note=note) for key, limit in names.items()}, curve
+        ends = self._resampled.areas(values, curve, parts)
+        return {key: _metric(values[limit], ends[limit], note) for key, limit in names.items()}, curve
+
+    @cached_property
+    def _known(self) -> KnownCounts:
+        bags = [tally.nominal for tally in (*self._good, *self._anomalous)]
+        return KnownCounts(np.unique(np.concatenate(self._inside)), bags)
+
+    @cached_property
+    def _resampled(self) -> PixelBootstrap | None:
+        options = self._options
+        if not options.bootstrap:
+            return None
+        return PixelBootstrap(
+            self._good,
+            self._anomalous,
+            resamples=options.bootstrap,
+            confidence=options.confidence,
+            seed=options.seed,
         )
-    nominal = [tally.nominal for tally in (*good, *anomalous)]
-    if not any(bag.total for bag in nominal):
-        return _undefined(_pixel_names(options), "no pixel lies outside the defects")
-    metrics = _pixel_table_metrics(anomalous, nominal, resampled, note)
-    pro = {f"aupro_{_percent(options.pro_limit)}": options.pro_limit}
-    spro = {f"auspro_{_percent(limit)}": limit for limit in options.spro_limits}
-    for names, parts in ((pro, _components(anomalous)), (spro, _channels(anomalous))):
-        curve = spro_curve([region for part in parts for region in part], nominal)
-        metrics |= _areas(names, curve, parts, resampled, note)
-    return metrics
-
-
-def _pixel_table_metrics(
-    anomalous: Sequence[MapTally], nominal: Sequence[ScoreCounts], resampled: PixelBootstrap | None, note: str
-) -> Metrics:
-    parts = _components(anomalous)
-    table = pixel_table([region.scores for part in parts for region in part], nominal)
-    auroc, precision = auroc_of_pixels(table), average_precision_of_pixels(table)
-    if resampled is None:
-        return {"pixel_auroc": Metric(auroc, note=note), "pixel_ap": Metric(precision, note=note)}
-    ends = resampled.pixels(auroc, precision, table, parts)
-    return {
-        "pixel_auroc": _metric(auroc, ends[0], note),
-        "pixel_ap": _metric(precision, ends[1], note),
-    }
-
-
-def _areas(
-    names: dict[str, float],
-    curve: SproCurve,
-    parts: Sequence[Sequence[RegionScores]],
-    resampled: PixelBootstrap | None,
-    note: str,
-) -> Metrics:
-    values = {limit: float(area_under(curve.fpr, curve.spro, limit)) for limit in names.values()}
-    if resampled is None or not values:
-        return {name: Metric(values[limit], note=note) for name, limit in names.items()}
-    ends = resampled.areas(values, curve, parts)
-    return {name: _metric(values[limit], ends[limit], note) for name, limit in names.items()}
 
 
 def _metric(value: float, ends: Interval, note: str) -> Metric:
@@ -216,14 +236,6 @@ def _metric(value: float, ends: Interval, note: str) -> Metric:
         warning = "every resample gives the same, so the interval does not show how sure this is"
         note = f"{note}; {warning}" if note else warning
     return Metric(value, *ends, note=note)
-
-
-def _components(tallies: Sequence[MapTally]) -> list[list[RegionScores]]:
-    return [tally.components for tally in tallies]
-
-
-def _channels(tallies: Sequence[MapTally]) -> list[list[RegionScores]]:
-    return [tally.channels for tally in tallies]
 
 
 def _pixel_names(options: Options) -> list[str]:

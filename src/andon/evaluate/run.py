@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from andon.errors import AndonError, MetricError, SettingsError
-from andon.evaluate.figures import Options, group_curves, group_metrics
+from andon.evaluate.figures import Options, group_figures
 from andon.image import photo_size, resize_map
 from andon.metrics.tally import MapTally
 from andon.types import Curve, Decision, DefectChannel, Evaluation, Metric, Sample, ScoreRow
@@ -129,10 +129,10 @@ def _summary(
         part = [cells[kind] for kind in kinds]
         found = [row for cell in part for row in cell.rows if not row.error]
         good, anomalous = ([cells[k].tally for k in kinds if k[2] is bad] for bad in (False, True))
-        groups[name] = group_metrics(
-            found, good, anomalous, options, with_pixels=with_pixels, note=_note(part)
+        groups[name], drawn = group_figures(
+            found, good, anomalous, options, with_pixels=with_pixels, label=name, note=_note(part)
         )
-        for curve in group_curves(found, good, anomalous, label=name):
+        for curve in drawn:
             curves[curve.name if name == "all" else f"{curve.name}:{name}"] = curve
         bad = sum(row.is_anomalous for row in found)
         sizes[name] = {"good": len(found) - bad, "anomalous": bad}

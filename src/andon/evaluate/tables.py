@@ -55,7 +55,7 @@ def scores_csv(evaluation: Evaluation) -> str:
 def to_json(evaluation: Evaluation) -> str:
     """All of it as strict JSON: no NaN, null for what is not defined."""
     whole = {
-        "threshold": evaluation.threshold,
+        "threshold": None if evaluation.threshold is None else _finite(evaluation.threshold),
         "settings": evaluation.settings,
         "groups": {
             group: {name: asdict(m) for name, m in ms.items()} for group, ms in evaluation.groups.items()
@@ -70,12 +70,15 @@ def format_table(evaluation: Evaluation) -> str:
     """Plain text: every figure over all images with its interval, then one line a group."""
     sizes = _sizes(evaluation)
     lines = [f"all: {_images(sizes.get('all', {}))}"]
-    lines += _aligned([_metric_cells(name, metric) for name, metric in evaluation.groups["all"].items()])
+    notes = evaluation.settings.get("notes")
+    notes = notes if isinstance(notes, list) else []
+    lines += _aligned(
+        [_metric_cells(name, metric, notes) for name, metric in evaluation.groups["all"].items()]
+    )
     others = [group for group in evaluation.groups if group != "all"]
     if others:
         lines += ["", *_group_lines(evaluation, others, sizes)]
-    notes = evaluation.settings.get("notes")
-    if isinstance(notes, list) and notes:
+    if notes:
         lines += ["", *(f"note: {note}" for note in notes)]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -92,9 +95,10 @@ def metric_name(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _metric_cells(name: str, metric: Metric) -> list[str]:
+def _metric_cells(name: str, metric: Metric, said: Sequence[object]) -> list[str]:
+    """Name, value, interval, and the note unless it is ``said`` for the whole evaluation below."""
     ends = "" if metric.low is None or metric.high is None else f"({metric.low:.4f} to {metric.high:.4f})"
-    return ["  " + metric_name(name), _number(metric), ends, metric.note]
+    return ["  " + metric_name(name), _number(metric), ends, "" if metric.note in said else metric.note]
 
 
 def _group_lines(
@@ -153,5 +157,10 @@ def _csv(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

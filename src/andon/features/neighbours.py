@@ -5,7 +5,7 @@ lies farthest from all centres so far, again and again. One centre at a time, th
 memory-bound pass over all points each time. Here many centres are settled in one pass, and they are the same ones:
 
 1. every point keeps an upper bound of its squared distance to the nearest centre, from float32 matrix products and
-   their worst rounding error;
+   their worst rounding error (from float64 ones, once the distances left are so small that float32 is blind);
 2. the points with the largest bounds are the candidates; their distances to all centres and to each other are
    computed in float64, and the greedy choice runs among them alone;
 3. it stops when the best candidate no longer beats the largest bound outside: up to there no other point could have
@@ -62,6 +62,9 @@ def greedy_k_centre(
     [0, 3, 2]
     """
     _check(points, count, start, block)
+    device = points.device
+    if device.type == "mps":  # knows no float64
+        points = points.cpu()
     with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
         distinct = _first_of_equal(points, start)
         search = _Search(points if len(distinct) == len(points) else points[distinct.to(points.device)])
@@ -71,11 +74,14 @@ def greedy_k_centre(
             search.add(search.settle(wanted - len(search.chosen), block))
             if progress is not None:
                 progress(len(search.chosen) / count)
-    return _with_repeats(distinct[torch.tensor(search.chosen)], len(points), count).to(points.device)
+    return _with_repeats(distinct[torch.tensor(search.chosen)], len(points), count).to(device)
 
 
 class _Search:
-    """The greedy choice under way: centres so far, and for each distinct point its bound."""
+    """The greedy choice under way: centres so far, and for each distinct point its bound.
+
+    It begins in float32 and goes over to float64 when float32 can no longer tell the farthest points apart.
+    """
 
     def __init__(self, points: Tensor) -> None:
         self.points = points  # (U, D) distinct
@@ -83,35 +89,53 @@ class _Search:
         self.centred = torch.empty_like(points, dtype=torch.float32)
         for part, centred in zip(points.split(8192), self.centred.split(8192), strict=True):
             centred.copy_(part.double() - self.middle)
-        self.squares = torch.linalg.vector_norm(self.centred, dim=1).square()
-        unit = UNIT[torch.get_float32_matmul_precision()]
-        self.gamma = min((points.shape[1] + 8) * unit, 0.25)
-        self.nearest = torch.full_like(
-            self.squares, torch.inf
-        )  # float32 squared distance to the nearest centre
-        self.taken = torch.zeros_like(self.squares, dtype=torch.bool)
         self.chosen: list[int] = []
         self.centres = np.empty((0, points.shape[1]))  # (len(chosen), D) float64
+        self.taken = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+        self.work_in(torch.float32, 2 * UNIT[torch.get_float32_matmul_precision()])
         self.tie = TIE * float(self.squares.max())
+
+    def work_in(self, dtype: torch.dtype, rounding: float) -> None:
+        """Take up ``dtype``, whose products round their factors by ``rounding``, and forget the distances."""
+        self.dtype = dtype
+        self.gamma = rounding + (self.points.shape[1] + 8) * torch.finfo(dtype).eps / 2
+        self.squares = torch.cat(
+            [self.rows(part).square().sum(1) for part in _slices(len(self.points), 8192)]
+        )
+        self.nearest = torch.full_like(self.squares, torch.inf)  # squared distance to the nearest centre
+
+    def rows(self, part: slice) -> Tensor:
+        """The centred points of ``part`` in the precision worked in."""
+        if self.dtype == torch.float32:
+            return self.centred[part]
+        return self.points[part].double() - self.middle
 
     def exact(self, indices: Tensor) -> NDArray[np.float64]:
         """The centred points at ``indices`` (K,) as (K, D) float64."""
         return (self.points[indices].double() - self.middle).cpu().numpy()
 
     def add(self, picks: list[int]) -> None:
-        """Make ``picks`` centres and bring every point's distance up to date."""
+        """Make ``picks`` centres."""
         index = torch.tensor(picks, device=self.points.device)
+        centres = self.exact(index)
         self.chosen += picks
-        self.centres = np.concatenate([self.centres, self.exact(index)])
+        self.centres = np.concatenate([self.centres, centres])
         self.taken[index] = True
-        centres, squares = self.centred[index], self.squares[index]
-        rows = max(1, CHUNK // len(picks))
-        for begin in range(0, len(self.points), rows):
-            part = slice(begin, begin + rows)
-            distance = (
-                torch.addmm(squares, self.centred[part], centres.T, alpha=-2).amin(1) + self.squares[part]
-            )
+        self.approach(centres)
+
+    def approach(self, centres: NDArray[np.float64]) -> None:
+        """Bring every point's distance up to date with ``centres`` (c, D)."""
+        c = torch.from_numpy(centres).to(self.points.device, self.dtype)
+        squares = c.square().sum(1)
+        for part in _slices(len(self.points), max(1, CHUNK // len(c))):
+            distance = torch.addmm(squares, self.rows(part), c.T, alpha=-2).amin(1) + self.squares[part]
             torch.minimum(self.nearest[part], distance, out=self.nearest[part])
+
+    def widen(self) -> None:
+        """Go over to float64: all distances once more."""
+        self.work_in(torch.float64, 0.0)
+        for part in _slices(len(self.centres), 512):
+            self.approach(self.centres[part])
 
     def bounds(self) -> Tensor:
         """(U,) no less than the exact squared distance to the nearest centre; -inf for the centres themselves.
@@ -123,26 +147,25 @@ class _Search:
 
     def settle(self, limit: int, block: int) -> list[int]:
         """The next centres, at least one and at most ``limit``."""
-        upper = self.bounds()
-        picks: list[int] = []
-        while not picks:
-            values, index = torch.topk(upper, min(block + 1, len(upper)))
-            outside = float(values[-1]) if block < len(upper) else -np.inf
-            index = index[:block][values[:block] > -torch.inf].sort().values  # lowest index first
+        size = block
+        while True:
+            values, index = torch.topk(self.bounds(), min(size + 1, len(self.points)))
+            outside = float(values[-1]) if size < len(self.points) else -np.inf
+            index = index[:size][values[:size] > -torch.inf].sort().values  # lowest index first
             picks = self.greedy(index, outside, limit)
-            block *= 2
-        return picks
+            if picks:
+                return picks
+            size *= 2
+            if size > 4 * block and self.dtype == torch.float32:
+                self.widen()
+                size = block
 
     def greedy(self, index: Tensor, outside: float, limit: int) -> list[int]:
         """The greedy choice among the candidates ``index`` (K,), while they beat every point ``outside``."""
         candidates = self.exact(index)
-        distance = np.concatenate(
-            [
-                _squared(part, self.centres).min(1)
-                for part in np.array_split(candidates, 1 + len(candidates) // 1024)
-            ]
-        )
-        between = _squared(candidates, candidates)
+        parts = [candidates[part] for part in _slices(len(candidates), 1024)]
+        distance = np.concatenate([_squared(part, self.centres).min(1) for part in parts])
+        between = _squared(candidates, candidates) if len(candidates) <= 4096 else None
         names: list[int] = index.tolist()
         picks: list[int] = []
         while len(picks) < min(limit, len(names)):
@@ -151,9 +174,16 @@ class _Search:
                 break
             pick = int(np.argmax(distance >= largest - self.tie))
             picks.append(names[pick])
-            np.minimum(distance, between[pick], out=distance)
+            to_pick = (
+                _squared(candidates, candidates[pick : pick + 1])[:, 0] if between is None else between[pick]
+            )
+            np.minimum(distance, to_pick, out=distance)
             distance[pick] = -np.inf
         return picks
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(begin, begin + size) for begin in range(0, length, size)]
 
 
 def _check(points: Tensor, count: int, start: int | None, block: int) -> None:
@@ -177,16 +207,13 @@ def _first_of_equal(points: Tensor, start: int | None) -> Tensor:
     """Indices (U,), rising, of one point of each set of equal ones: the lowest, or ``start`` in its own set."""
     _, first, group = np.unique(_hashes(points), return_index=True, return_inverse=True)
     again = np.flatnonzero(first[group] != np.arange(len(group)))  # points that seem to repeat an earlier one
-    pairs = zip(_chunks(again, 8192), _chunks(first[group[again]], 8192), strict=True)
-    if not all(bool((points[a] == points[b]).all()) for a, b in pairs):  # two points, one hash
+    parts = [torch.from_numpy(again[part]) for part in _slices(len(again), 8192)]
+    earlier = torch.from_numpy(first[group])
+    if not all(bool((points[part] == points[earlier[part]]).all()) for part in parts):  # two points, one hash
         _, first, group = np.unique(_words(points), axis=0, return_index=True, return_inverse=True)
     if start is not None:
         first[group.reshape(-1)[start]] = start
     return torch.from_numpy(np.sort(first))
-
-
-def _chunks(indices: NDArray[np.int64], size: int) -> list[Tensor]:
-    return [torch.from_numpy(indices[i : i + size]) for i in range(0, len(indices), size)]
 
 
 def _words(points: Tensor) -> NDArray[np.uint64]:

@@ -3,6 +3,7 @@
 Nominal and anomalous images are drawn separately, with replacement, as many as there are: the share of
 anomalous images is a property of the test set, not of the line. Everything is drawn from a seeded generator.
 At a perfect score every resample is perfect, and the interval is a point: it says nothing about images not seen.
+Figures that are a maximum over thresholds (best F1, TPR at a TNR) come out higher in resamples than in fact.
 
 n images, B resamples, K thresholds.
 """
@@ -188,7 +189,7 @@ def _region_above(region: RegionScores, grid: Floats) -> NDArray[np.int64]:
 
 def _area_up_to(limit: float) -> Statistic:
     """AUPRO, AUsPRO or AUROC of rows of (false-alarm pixels, what was found), both (b, K + 2)."""
-    return lambda false, hits: area_under(false / false[:, -1:], hits / hits[:, -1:], limit)
+    return lambda false, hits: area_under(false / np.maximum(false[:, -1:], 1), hits / hits[:, -1:], limit)
 
 
 def _precision(false: NDArray[np.float64], hits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ counts between them are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,17 +16,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Number = NDArray[np.integer[Any]]
-_BUFFER = 1 << 23  # scores that wait before they are sorted: 32 MiB of float32
-_RUNS = 4  # sorted runs that may stand side by side before they become one
+_BUFFER = 1 << 22  # scores that wait before they are sorted: 16 MiB of float32
+_RUNS = 8  # sorted runs that may stand side by side before they become one
 
 
 class Counts(Protocol):
     """A bag of scores that can say how many are above, and at least, each threshold."""
 
     total: int
-
-    def add(self, scores: Floats) -> None:
-        """Put in ``scores`` (N,)."""
 
     def above(self, thresholds: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many scores are ``> t``, and how many ``>= t``, for each of ``thresholds`` (T,), sorted upwards."""
@@ -59,8 +57,10 @@ class ScoreCounts:
         at_least = np.zeros(len(thresholds), dtype=np.int64)
         for values, counts in self._runs:
             tail = np.append(np.cumsum(counts[::-1], dtype=np.int64)[::-1], 0)  # how many scores from here on
-            greater += tail[np.searchsorted(values, thresholds, side="right")]
-            at_least += tail[np.searchsorted(values, thresholds, side="left")]
+            place = np.searchsorted(values, thresholds, side="left")
+            at_least += tail[place]
+            present = np.append(values, np.nan)[place] == thresholds
+            greater += tail[place + present]
         return greater, at_least
 
     @property
@@ -80,7 +80,7 @@ class ScoreCounts:
 
 
 class FixedCounts:
-    """Counts between thresholds that are known beforehand: memory for the thresholds alone.
+    """Counts above thresholds that are known beforehand: memory for the thresholds alone.
 
     >>> counts = FixedCounts(np.array([2.0, 4.0]))
     >>> counts.add(np.array([1.0, 2.0, 2.0, 5.0]))
@@ -91,25 +91,52 @@ class FixedCounts:
     def __init__(self, thresholds: Floats) -> None:
         self.total = 0
         self._thresholds = thresholds  # (T,) strictly upwards
-        self._equal = np.zeros(len(thresholds), dtype=np.int64)
-        self._upto = np.zeros(len(thresholds) + 1, dtype=np.int64)  # scores in (t_{k-1}, t_k]
+        self._below = np.zeros(len(thresholds), dtype=np.int64)  # scores < t, where they were looked up
+        self._upto = np.zeros(len(thresholds), dtype=np.int64)  # scores <= t, likewise
+        self._gap = np.zeros(len(thresholds) + 1, dtype=np.int64)  # else: scores in (t_{k-1}, t_k]
+        self._equal = np.zeros(len(thresholds), dtype=np.int64)  # and of those, scores = t_k
 
     def add(self, scores: Floats) -> None:
         """Put in ``scores`` (N,)."""
         self.total += len(scores)
+        if len(self._thresholds) <= len(scores):  # look up the fewer in the more
+            ordered = np.sort(scores)
+            self._below += np.searchsorted(ordered, self._thresholds, side="left")
+            self._upto += np.searchsorted(ordered, self._thresholds, side="right")
+            return
         values, counts = _counted(scores)
         place = np.searchsorted(self._thresholds, values, side="left")
-        np.add.at(self._upto, place, counts)
-        known = place < len(self._thresholds)
-        hit = known.copy()
-        hit[known] = self._thresholds[place[known]] == values[known]
-        self._equal[place[hit]] += counts[hit]
+        np.add.at(self._gap, place, counts)
+        present = np.append(self._thresholds, np.nan)[place] == values
+        self._equal[place[present]] += counts[present]
 
     def above(self, thresholds: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many scores are ``> t``, and how many ``>= t``; ``thresholds`` must be among those known, upwards."""
         place = np.searchsorted(self._thresholds, thresholds)
-        greater = self.total - np.cumsum(self._upto)[place]
-        return greater, greater + self._equal[place]
+        upto = self._upto + np.cumsum(self._gap[:-1])
+        below = self._below + np.cumsum(self._gap[:-1]) - self._equal
+        return self.total - upto[place], self.total - below[place]
+
+
+class KnownCounts:
+    """Answers kept: cheap for the thresholds that were asked once, or for some of them."""
+
+    def __init__(self, thresholds: Floats, bags: Sequence[Counts]) -> None:
+        self.total = sum(bag.total for bag in bags)
+        self._thresholds = thresholds  # (T,) strictly upwards
+        self._greater = np.zeros(len(thresholds), dtype=np.int64)
+        self._at_least = np.zeros(len(thresholds), dtype=np.int64)
+        for bag in bags:
+            greater, at_least = bag.above(thresholds)
+            self._greater += greater
+            self._at_least += at_least
+
+    def above(self, thresholds: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many scores are ``> t``, and how many ``>= t``; ``thresholds`` must be among those known, upwards."""
+        if len(thresholds) == len(self._thresholds):
+            return self._greater, self._at_least
+        place = np.searchsorted(self._thresholds, thresholds)
+        return self._greater[place], self._at_least[place]
 
 
 def _counted(scores: Floats) -> tuple[Floats, Number]:

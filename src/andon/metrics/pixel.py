@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from andon.errors import MetricError
 from andon.metrics.counts import Counts, FixedCounts, Floats
 from andon.metrics.pro import checked_mask
-from andon.metrics.spro import checked_map, counted_above
+from andon.metrics.spro import checked_map, known_counts
 
 
 class PixelTable(NamedTuple):
@@ -33,8 +33,9 @@ def pixel_table(anomalous: Sequence[Floats], nominal: Sequence[Counts]) -> Pixel
     if not len(scores):
         raise MetricError("no pixel is anomalous: pixel metrics need at least one")
     thresholds, numbers = np.unique(scores, return_counts=True)
-    greater, at_least, total = counted_above(nominal, thresholds)
-    return PixelTable(thresholds[::-1], numbers[::-1], greater[::-1], at_least[::-1], total)
+    known = known_counts(nominal, thresholds)
+    greater, at_least = known.above(thresholds)
+    return PixelTable(thresholds[::-1], numbers[::-1], greater[::-1], at_least[::-1], known.total)
 
 
 def auroc_of_pixels(table: PixelTable) -> float:
@@ -77,8 +78,11 @@ def pixel_average_precision(
 def _table(maps: Sequence[NDArray[Any]], masks: Sequence[NDArray[np.bool_] | None]) -> PixelTable:
     if len(maps) != len(masks):
         raise MetricError(f"there are {len(maps)} anomaly maps, but {len(masks)} masks")
-    pairs = ((checked_map(maps[i]), masks[i]) for i in range(len(maps)))
-    inside = [scores[checked_mask(scores, mask)] for scores, mask in pairs]
+    inside: list[Floats] = []
+    for i in range(len(maps)):
+        if (mask := masks[i]) is not None:
+            scores = checked_map(maps[i])
+            inside.append(scores[checked_mask(scores, mask)])
     counts = FixedCounts(np.unique(np.concatenate(inside)) if inside else np.zeros(0))
     for i in range(len(maps)):
         scores = checked_map(maps[i])

@@ -68,8 +68,9 @@ def aupro(
         raise MetricError(f"there are {len(anomaly_maps)} anomaly maps, but {len(anomaly_masks)} masks")
     regions: list[RegionScores] = []
     for i in range(len(anomaly_masks)):
-        scores = checked_map(anomaly_maps[i])
-        regions += component_scores(scores, checked_mask(scores, anomaly_masks[i]), i)
+        if (mask := anomaly_masks[i]) is not None:
+            scores = checked_map(anomaly_maps[i])
+            regions += component_scores(scores, checked_mask(scores, mask), i)
     inside = [region.scores for region in regions]
     counts = FixedCounts(np.unique(np.concatenate(inside)) if inside else np.zeros(0))
     for i in range(len(anomaly_masks)):

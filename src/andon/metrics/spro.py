@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from andon.errors import MetricError
-from andon.metrics.counts import Counts, FixedCounts, Floats, ScoreCounts
+from andon.metrics.counts import Counts, FixedCounts, Floats, KnownCounts, ScoreCounts
 from andon.types import DefectChannel
 
 
@@ -58,9 +58,9 @@ class SproAccumulator:
     1.0
     """
 
-    def __init__(self, nominal: Counts | None = None) -> None:
+    def __init__(self) -> None:
         self.regions: list[RegionScores] = []
-        self.nominal: Counts = ScoreCounts() if nominal is None else nominal
+        self.nominal = ScoreCounts()
         self.images = 0
 
     def add(self, anomaly_map: NDArray[Any], channels: Sequence[DefectChannel] = ()) -> None:
@@ -100,11 +100,11 @@ def auspro(
         raise MetricError(
             f"there are {len(anomaly_maps)} anomaly maps, but channels for {len(channels)} images"
         )
-    regions = [
-        channel_scores(checked_map(anomaly_maps[i]), channel, i)
-        for i in range(len(channels))
-        for channel in channels[i]
-    ]
+    regions: list[RegionScores] = []
+    for i in range(len(channels)):
+        if found := channels[i]:
+            scores = checked_map(anomaly_maps[i])
+            regions += [channel_scores(scores, channel, i) for channel in found]
     counts = FixedCounts(_gains(regions)[0])
     for i in range(len(channels)):
         counts.add(outside(checked_map(anomaly_maps[i]), channels[i]))
@@ -115,7 +115,8 @@ def auspro(
 def spro_curve(regions: Sequence[RegionScores], nominal: Sequence[Counts]) -> SproCurve:
     """The exact curve of ``regions`` against the nominal pixels in all of the bags ``nominal``."""
     thresholds, gains = _gains(regions)
-    greater, at_least, total = counted_above(nominal, thresholds)
+    known = known_counts(nominal, thresholds)
+    (greater, at_least), total = known.above(thresholds), known.total
     fpr = np.empty(2 * len(thresholds) + 2)
     fpr[0], fpr[1:-1:2], fpr[2:-1:2], fpr[-1] = 0, greater[::-1], at_least[::-1], total
     reached = np.append(0.0, np.cumsum(gains[::-1]))
@@ -124,23 +125,12 @@ def spro_curve(regions: Sequence[RegionScores], nominal: Sequence[Counts]) -> Sp
     return SproCurve(fpr / total, spro, thresholds[::-1])
 
 
-def counted_above(
-    nominal: Sequence[Counts], thresholds: Floats
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Nominal pixels ``>`` and ``>=`` each of ``thresholds`` (upwards), and all of them, over several bags."""
-    total = sum(bag.total for bag in nominal)
-    if not total:
+def known_counts(nominal: Sequence[Counts], thresholds: Floats) -> KnownCounts:
+    """The nominal pixels of several bags above each of ``thresholds`` (upwards), or :class:`MetricError`."""
+    known = KnownCounts(thresholds, nominal)
+    if not known.total:
         raise MetricError("no pixel lies outside the defects, so there is no false-positive rate")
-    pairs = [bag.above(thresholds) for bag in nominal]
-    return sum_of([greater for greater, _ in pairs]), sum_of([at_least for _, at_least in pairs]), total
-
-
-def sum_of(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The sum of arrays of one shape."""
-    result = arrays[0].copy()
-    for array in arrays[1:]:
-        result += array
-    return result
+    return known
 
 
 def area_under(x: NDArray[np.float64], y: NDArray[np.float64], limit: float) -> NDArray[np.float64]:

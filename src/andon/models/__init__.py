@@ -26,10 +26,10 @@ def build(method: str, **settings: Any) -> Detector:
 
     >>> build("patchcore", neighbours=5).settings()["neighbours"]
     5
-    >>> build("patchcor")
+    >>> build("patchcor")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    andon.errors.SettingsError: there is no method 'patchcor'. Did you mean 'patchcore'? The methods are: patchcore, padim
+    andon.errors.SettingsError: there is no method 'patchcor'. Did you mean 'patchcore'? The methods are: ...
     """
     if method not in DETECTORS:
         close = difflib.get_close_matches(method, DETECTORS, n=3)

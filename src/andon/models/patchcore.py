@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from andon.errors import DataError, NotFittedError, SettingsError
+from andon.errors import ArtifactError, DataError, NotFittedError, SettingsError
 from andon.features.neighbours import greedy_k_centre, nearest
 from andon.features.patches import aggregate, join, joined_channels, to_map
 from andon.models.base import Detector, Progress, Scores, State
@@ -163,6 +163,19 @@ class PatchCore(Detector):
         bank = self._coreset(min(wanted, self.bank_limit, self._held), progress)
         self.memory_bank = bank.to(self.memory_bank.device)
         self.support = nearest(self.memory_bank, self.memory_bank, min(self.neighbours, len(bank)))[1]
+
+    def load_fitted_state(self, state: State) -> None:
+        """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings.
+
+        Raises :class:`ArtifactError` when it is another method's, or its bank has other dimensions.
+        """
+        columns = self.memory_bank.shape[1]
+        if "memory_bank" in state and state["memory_bank"].shape[1:] != (columns,):
+            raise ArtifactError(
+                f"memory_bank must be (M, {columns}) with this backbone and these layers, "
+                f"got {tuple(state['memory_bank'].shape)}. Use the settings that the state was made with."
+            )
+        super().load_fitted_state(state)
 
     @property
     def is_fitted(self) -> bool:

@@ -1,21 +1,22 @@
-"""The main job in one call each: fit, recalibrate, evaluate, report."""
+"""The main job in one call each: fit, recalibrate, judge, report."""
 
-from andon.pipeline.evaluating import evaluate, evaluate_maps, has_known_answers
+from andon.pipeline.evaluating import Judged, evaluate_maps, has_known_answers, judge
 from andon.pipeline.fitting import FitOptions, fit, partial_path, raw_scores
 from andon.pipeline.recalibrating import Criterion, Recalibration, recalibrate
-from andon.pipeline.reporting import write_evaluation_report, write_verdict_report
+from andon.pipeline.reporting import write_judged_report, write_verdict_report
 
 __all__ = [
     "Criterion",
     "FitOptions",
+    "Judged",
     "Recalibration",
-    "evaluate",
     "evaluate_maps",
     "fit",
     "has_known_answers",
+    "judge",
     "partial_path",
     "raw_scores",
     "recalibrate",
-    "write_evaluation_report",
+    "write_judged_report",
     "write_verdict_report",
 ]

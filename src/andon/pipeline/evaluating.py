@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +12,23 @@ from numpy.typing import NDArray
 
 from andon import evaluate as engine
 from andon.data import read_channels, read_samples
-from andon.errors import DataError
+from andon.errors import DataError, ImageError
 from andon.runtime.predictor import Predictor
-from andon.types import Evaluation, Sample
+from andon.types import Evaluation, Failure, Sample, Verdict
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
 Score = Callable[[Sample], tuple[float, NDArray[np.float32] | None]]
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation, and the verdict on each of its images (without maps), in the same order."""
+
+    evaluation: Evaluation
+    answers: list[Verdict | Failure]
+
+
+def judge(
     predictor: Predictor,
     root: Path,
     *,
@@ -28,22 +37,29 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Evaluation:
-    """The figures of ``predictor`` on the test images of ``root``, at its deployed threshold.
+) -> Judged:
+    """The figures of ``predictor`` on the test images of ``root``, at its deployed threshold, and its verdicts.
 
-    Raises :class:`DataError` when there are no test images of both kinds.
+    Raises :class:`DataError` when there are no test images.
     """
+    answers: list[Verdict | Failure] = []
 
-    def score(sample: Sample) -> tuple[float, NDArray[np.float32]]:
-        measured = predictor.measure(sample.path)
-        return measured.image_score, measured.anomaly_map
+    def score(sample: Sample) -> tuple[float, NDArray[np.float32] | None]:
+        try:
+            verdict = predictor.inspect(sample.path)
+        except ImageError as error:
+            answers.append(Failure(str(sample.path), str(error)))
+            raise
+        answers.append(replace(verdict, anomaly_map=None))
+        return verdict.image_score, verdict.anomaly_map
 
     calibration = predictor.calibration
-    return _evaluate(
+    evaluation = _evaluate(
         root, score, layout, category, bootstrap, seed, progress,
         threshold=calibration.threshold if np.isfinite(calibration.threshold) else None,
         review_threshold=calibration.review_threshold,
     )  # fmt: skip
+    return Judged(evaluation, answers)
 
 
 def evaluate_maps(
@@ -70,16 +86,26 @@ def has_known_answers(root: Path) -> bool:
     return len({sample.is_anomalous for sample in samples}) == 2
 
 
-def _evaluate(root: Path, score: Score, layout: str, category: str | None, bootstrap: int, seed: int,
-              progress: Progress | None, **thresholds: float | None) -> Evaluation:  # fmt: skip
+def _evaluate(
+    root: Path,
+    score: Score,
+    layout: str,
+    category: str | None,
+    bootstrap: int,
+    seed: int,
+    progress: Progress | None,
+    threshold: float | None = None,
+    review_threshold: float | None = None,
+) -> Evaluation:
     return engine.evaluate(
         _test_samples(root, layout, category),
         score,
+        threshold=threshold,
+        review_threshold=review_threshold,
         channels=read_channels,
         bootstrap=bootstrap,
         seed=seed,
         progress=partial(progress, "evaluate") if progress else None,
-        **thresholds,
     )
 
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from andon import __version__
-from andon.calibrate import calibrate, calibration_to_dict, uncalibrated
+from andon.calibrate import calibrate, calibration_to_dict, check_share, uncalibrated
 from andon.data import read_samples, split_nominal
-from andon.errors import DataError, ImageError
+from andon.errors import DataError, ImageError, SettingsError
 from andon.files import single_writer
 from andon.image import Preprocessing, decode, photo_size
 from andon.runtime.predictor import Predictor
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from andon.models.base import Detector
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
+RESIZE = ("stretch", "letterbox", "tiles")
+HELD_OUT = 0.1  # share of the good images for a detector that looks at held-out ones
 SIZED_PHOTOS = 16  # photographs looked at to choose the network's input size
 
 
@@ -46,11 +48,20 @@ class FitOptions:
     layout: str = "auto"
     category: str | None = None
     calibration: float | Path = 0.25  # share of the good images, or a folder of further ones
+    group_by: str | None = None  # regular expression on the path: what it names alike stays together
+    latest: bool = False  # calibrate on the last images by name, not on random ones
     target_rate: float = 0.01
     confidence: float = 0.95
     seed: int = 0
     batch_size: int = 8
     workers: int = 2
+    checkpoint_seconds: float = 20.0  # how often an unfinished fit is kept
+
+    def __post_init__(self) -> None:
+        check_share("target_rate", self.target_rate)
+        check_share("confidence", self.confidence)
+        if self.resize not in RESIZE:
+            raise SettingsError(f"resize must be one of {', '.join(RESIZE)}, got {self.resize!r}")
 
 
 class _Parts(NamedTuple):
@@ -120,7 +131,9 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
         parts.train,
         reader,
         held_out=parts.held_out,
-        checkpoint=Checkpoint(partial_path(output), resume) if output is not None else None,
+        checkpoint=Checkpoint(partial_path(output), resume, options.checkpoint_seconds)
+        if output is not None
+        else None,
         progress=progress,
     )
     say("export", 0, 1)
@@ -183,7 +196,12 @@ def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
     own = options.calibration if isinstance(options.calibration, str | os.PathLike) else None
     share = 0.0 if own is not None else float(options.calibration)  # type: ignore[arg-type]
     split = split_nominal(
-        samples, held_out=0.1 if uses_held_out else 0.0, calibration=share, seed=options.seed
+        samples,
+        held_out=HELD_OUT if uses_held_out else 0.0,
+        calibration=share,
+        seed=options.seed,
+        group_by=options.group_by,
+        latest=options.latest,
     )
     calibration = _good_paths(Path(own)) if own is not None else [sample.path for sample in split.calibration]
     train = [sample.path for sample in split.train]

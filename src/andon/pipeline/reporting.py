@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from andon.pipeline.evaluating import Judged
 from andon.report import write_report
 from andon.runtime.picture import overlay_of
-from andon.runtime.predictor import Failure, Predictor
-from andon.types import Evaluation, Verdict
+from andon.runtime.predictor import Predictor
+from andon.types import Evaluation, Failure, Verdict
 
 
-def write_evaluation_report(
-    predictor: Predictor, found: Evaluation, output: Path, *, title: str | None = None
+def write_judged_report(
+    predictor: Predictor, judged: Judged, output: Path, *, title: str | None = None
 ) -> Path:
     """The path of the report on an evaluation: figures, curves, worst false alarms and closest escapes."""
-    answers = list(_without_maps(predictor, [Path(row.path) for row in found.rows], None))
-    return _write(predictor, answers, output, title, found)
+    return _write(predictor, judged.answers, output, title, judged.evaluation)
 
 
 def write_verdict_report(
@@ -29,7 +29,7 @@ def write_verdict_report(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
     """The path of the report on images whose answer is not known: counts, scores, what failed and why."""
-    return _write(predictor, list(_without_maps(predictor, images, progress)), output, title, None)
+    return _write(predictor, _without_maps(predictor, images, progress), output, title, None)
 
 
 def _without_maps(

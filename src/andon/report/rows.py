@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 from andon.files import atomic_write
-from andon.types import Region, Verdict
+from andon.types import Failure, Region, Verdict
 
 COLUMNS = (
     "path", "decision", "score", "image_score", "threshold", "regions", "sentence",
@@ -20,17 +20,18 @@ COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def verdict_rows(
-    verdicts: Iterable[Verdict], failures: Iterable[tuple[str, str]] = ()
-) -> list[dict[str, object]]:
+def verdict_rows(answers: Iterable[Verdict | Failure]) -> list[dict[str, object]]:
     """One dict per image with the keys ``COLUMNS``, ready for strict JSON: numbers that are not finite are None.
 
-    ``failures``: (path, reason) of images that could not be inspected; their decision is "" and the numbers None.
+    A failure's decision is "" and its numbers None.
 
-    >>> verdict_rows([], [("a.png", "truncated")])[0]["error"]
+    >>> verdict_rows([Failure("a.png", "truncated")])[0]["error"]
     'truncated'
     """
-    return [_verdict_row(verdict) for verdict in verdicts] + [_failure_row(*failure) for failure in failures]
+    return [
+        _verdict_row(answer) if isinstance(answer, Verdict) else _failure_row(answer.path, answer.reason)
+        for answer in answers
+    ]
 
 
 def _verdict_row(verdict: Verdict) -> dict[str, object]:
@@ -78,22 +79,14 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def write_jsonl(
-    verdicts: Iterable[Verdict],
-    file: str | os.PathLike[str] | IO[str],
-    failures: Iterable[tuple[str, str]] = (),
-) -> None:
+def write_jsonl(answers: Iterable[Verdict | Failure], file: str | os.PathLike[str] | IO[str]) -> None:
     """Write one strict JSON object a line (ASCII, no NaN) to a path, atomically, or to an open text file."""
     with _opened(file) as out:
-        for row in verdict_rows(verdicts, failures):
+        for row in verdict_rows(answers):
             out.write(json.dumps(row, allow_nan=False) + "\n")
 
 
-def write_csv(
-    verdicts: Iterable[Verdict],
-    file: str | os.PathLike[str] | IO[str],
-    failures: Iterable[tuple[str, str]] = (),
-) -> None:
+def write_csv(answers: Iterable[Verdict | Failure], file: str | os.PathLike[str] | IO[str]) -> None:
     """Write a CSV table (UTF-8, header first) to a path, atomically, or to an open text file.
 
     Regions are JSON in their cell, notes are joined by "; ". A text that a spreadsheet would run as a formula
@@ -102,7 +95,7 @@ def write_csv(
     with _opened(file) as out:
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        for row in verdict_rows(verdicts, failures):
+        for row in verdict_rows(answers):
             writer.writerow({key: _cell(key, value) for key, value in row.items()})
 
 

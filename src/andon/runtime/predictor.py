@@ -21,7 +21,7 @@ from andon.calibrate import calibration_from_dict, calibration_to_dict, decide, 
 from andon.errors import ArtifactError, ImageError
 from andon.image import Photo, Preprocessing, Source, decode
 from andon.runtime.explain import describe, find_regions
-from andon.types import Calibration, Verdict
+from andon.types import Calibration, Failure, Verdict
 
 GOLDEN_TOLERANCE = 1e-3  # of the golden map's own range: kernels differ in the last bits, not more
 
@@ -34,14 +34,6 @@ class Measurement:
     image_score: float  # raw
     anomaly_map: NDArray[np.float32]  # (h, w) raw, its extent the whole photograph
     inspected: float  # share of the photograph that the network saw, 0 to 1
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One image that could not be inspected, and why."""
-
-    path: str
-    reason: str
 
 
 class Predictor:
@@ -177,4 +169,4 @@ def _name(source: object) -> str:
     return os.fspath(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"
 
 
-__all__ = ["Failure", "Measurement", "Predictor", "load"]
+__all__ = ["Measurement", "Predictor", "load"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from andon.data.layouts.folders import good_bad, is_good_bad, plain
 from andon.data.layouts.mvtec import autovi, btad, flavour, mvtec_ad, mvtec_loco, no_category
 from andon.data.layouts.pairs import (
-    _CLASS,
-    _ITEM,
+    CLASS_NAME,
+    ITEM_NAME,
     dagm,
     is_dagm_class,
     is_kolektor_sdd2,
@@ -25,8 +25,8 @@ from andon.data.layouts.pairs import (
 from andon.data.layouts.tables import is_neu, neu, severstal, visa
 from andon.data.layouts.tree import (
     close_matches,
+    has_images,
     images_in,
-    images_under,
     named,
     no_images,
     require_folder,
@@ -171,7 +171,7 @@ def detect_layout(root: str | os.PathLike[str]) -> str:
     found = _published(folder) or flavour(folder)
     if found:
         return found
-    if not images_under(folder):
+    if not has_images(folder):
         raise no_images(folder)
     _refuse_wrapper(folder)
     return "good_bad" if is_good_bad(folder) else "folder"
@@ -183,9 +183,9 @@ def _published(folder: Path) -> str | None:
         return "visa"
     if (folder / "train.csv").is_file() and named(folder, "train_images"):
         return "severstal"
-    if any(_ITEM.match(name) for name in names):
+    if any(ITEM_NAME.match(name) for name in names):
         return "kolektor_sdd"
-    if is_dagm_class(folder) or any(_CLASS.match(name) and _is_dagm(folder / name) for name in names):
+    if is_dagm_class(folder) or any(CLASS_NAME.match(name) and _is_dagm(folder / name) for name in names):
         return "dagm"
     if is_kolektor_sdd2(folder):
         return "kolektor_sdd2"

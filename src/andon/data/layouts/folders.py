@@ -6,7 +6,15 @@ import itertools
 import re
 from pathlib import Path
 
-from andon.data.layouts.tree import images_in, images_under, listed, no_images, require_folder, subfolders
+from andon.data.layouts.tree import (
+    has_images,
+    images_in,
+    images_under,
+    listed,
+    no_images,
+    require_folder,
+    subfolders,
+)
 from andon.errors import DataError
 from andon.types import Sample
 
@@ -48,10 +56,16 @@ def plain(root: Path, category: str | None = None) -> list[Sample]:
     images = images_under(root)
     if not images:
         raise no_images(root)
-    folders = sorted({parent for path in images for parent in path.relative_to(root).parents if parent.name})
+    holding = {path.parent for path in images}
+    folders = sorted({f for held in holding for f in _upwards(held.relative_to(root))})
     _refuse_defects(root, folders, images)
     _refuse_data_set(root, folders)
     return [Sample(path, "train", category=category or "") for path in images]
+
+
+def _upwards(folder: Path) -> list[Path]:
+    """The folder and those above it, without the root."""
+    return [part for part in (folder, *folder.parents) if part.name]
 
 
 def _refuse_defects(root: Path, folders: list[Path], images: list[Path]) -> None:
@@ -124,5 +138,5 @@ def _defect_type(path: Path, folder: Path) -> str:
 def is_good_bad(root: Path) -> bool:
     """True when every folder of images in the root is named as good or as bad, and both are there."""
     good, bad = good_and_bad(root)
-    rest = [folder for folder in subfolders(root) if folder not in good + bad and images_under(folder)]
+    rest = [folder for folder in subfolders(root) if folder not in good + bad and has_images(folder)]
     return bool(good and bad and not rest and not images_in(root))

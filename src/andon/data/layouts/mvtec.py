@@ -14,8 +14,8 @@ from pathlib import Path
 from andon.data.layouts.tree import (
     by_stem,
     close_matches,
+    has_images,
     images_in,
-    images_under,
     listed,
     named,
     read_text,
@@ -108,7 +108,7 @@ def _categories(root: Path, category: str | None, tree: str) -> list[tuple[str, 
     if not found:
         raise DataError(f"{root} is not laid out as expected: {what_is_in(root)}. Expected {tree}.")
     for stray in (folder for folder in folders if folder not in found):
-        if images_under(stray):
+        if has_images(stray):
             raise DataError(
                 f"{stray} holds images but neither train nor test. Expected {tree}. "
                 "Move it out of the data set, or choose one category."
@@ -152,7 +152,7 @@ def _refuse_loose_images(part: Path, tree: str) -> None:
 
 def _defect_type(category: str, folder: Path, split: Split, types: Path, spelling: Spelling) -> list[Sample]:
     images = images_in(types)
-    if not images and images_under(types):
+    if not images and has_images(types):
         raise DataError(
             f"{types} holds its images in folders ({listed(f.name for f in subfolders(types))}), not directly. "
             f"Expected {spelling.tree}."

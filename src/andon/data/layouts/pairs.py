@@ -23,8 +23,8 @@ from andon.data.masks import mask_values
 from andon.errors import DataError
 from andon.types import MaskSource, Sample, Split
 
-_ITEM = re.compile(r"^kos\d+$", re.IGNORECASE)
-_CLASS = re.compile(r"^class\d+$", re.IGNORECASE)
+ITEM_NAME = re.compile(r"^kos\d+$", re.IGNORECASE)
+CLASS_NAME = re.compile(r"^class\d+$", re.IGNORECASE)
 _CLASS_DEFECTS = re.compile(r"^class\d+_def$", re.IGNORECASE)
 _TEST_ITEM_EVERY = 4
 
@@ -43,7 +43,7 @@ def kolektor_sdd(root: Path, category: str | None = None) -> list[Sample]:
     other items the good images are for training and the defective ones for the test.
     """
     root = require_folder(root)
-    items = [folder for folder in subfolders(root) if _ITEM.match(folder.name)]
+    items = [folder for folder in subfolders(root) if ITEM_NAME.match(folder.name)]
     if not items:
         raise DataError(f"expected folders kos01, kos02, ... in {root}; {what_is_in(root)}.")
     if category not in (None, "kolektor_sdd"):
@@ -111,7 +111,7 @@ def dagm(root: Path, category: str | None = None) -> list[Sample]:
     Defective images of the training part keep the split ``train``; see :func:`kolektor_sdd2`.
     """
     root = require_folder(root)
-    folders = [root] if is_dagm_class(root) else [f for f in subfolders(root) if _CLASS.match(f.name)]
+    folders = [root] if is_dagm_class(root) else [f for f in subfolders(root) if CLASS_NAME.match(f.name)]
     names = [folder.resolve().name for folder in folders]
     if not folders:
         raise DataError(f"expected folders Class1, Class2, ... in {root}; {what_is_in(root)}.")

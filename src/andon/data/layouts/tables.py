@@ -12,8 +12,8 @@ from andon.data.layouts.mvtec import mvtec_ad, no_category
 from andon.data.layouts.tree import (
     by_stem,
     files_under,
+    has_images,
     images_in,
-    images_under,
     is_image,
     listed,
     named,
@@ -237,6 +237,5 @@ def _whole(element: ElementTree.Element, tag: str, path: Path) -> int:
 def is_neu(root: Path) -> bool:
     """True for a folder with ``IMAGES`` and ``ANNOTATIONS``, itself or in its ``train`` part."""
     parts = [root, *(part for part in (named(root, "train"), named(root, "validation")) if part)]
-    return any(named(part, "images") and named(part, "annotations") for part in parts) and bool(
-        images_under(root)
-    )
+    paired = any(named(part, "images") and named(part, "annotations") for part in parts)
+    return paired and has_images(root)

@@ -30,7 +30,16 @@ def is_litter(name: str) -> bool:
 
 def is_image(path: Path) -> bool:
     """True when the file's name ends like an image that can be read."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return _suffix(path.name) in IMAGE_SUFFIXES
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not is_litter(entry.name)]
+    except OSError as error:
+        raise DataError(f"cannot list the folder {folder}: {error.strerror or error}.") from error
+    return sorted(entries, key=lambda entry: entry.name)
 
 
 def children(folder: Path) -> list[Path]:
@@ -38,21 +47,17 @@ def children(folder: Path) -> list[Path]:
 
     Raises :class:`DataError` when the folder cannot be read.
     """
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder))
-    except OSError as error:
-        raise DataError(f"cannot list the folder {folder}: {error.strerror or error}.") from error
-    return [folder / name for name in names if not is_litter(name)]
+    return [folder / entry.name for entry in _entries(folder)]
 
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders directly inside a folder, sorted by name."""
-    return [child for child in children(folder) if child.is_dir()]
+    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
 
 
 def images_in(folder: Path) -> list[Path]:
     """The images directly inside a folder, sorted by name."""
-    return [child for child in children(folder) if is_image(child) and child.is_file()]
+    return [folder / e.name for e in _entries(folder) if _suffix(e.name) in IMAGE_SUFFIXES and e.is_file()]
 
 
 def files_under(folder: Path) -> Iterator[Path]:
@@ -65,16 +70,25 @@ def images_under(folder: Path) -> list[Path]:
     return [path for path in files_under(folder) if is_image(path)]
 
 
+def has_images(folder: Path) -> bool:
+    """True when there is an image anywhere below a folder."""
+    return any(is_image(path) for path in files_under(folder))
+
+
 def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in seen:
         return
     seen.add(real)
-    for child in children(folder):
-        if child.is_dir():
-            yield from _walk(child, seen)
-        elif child.is_file():
-            yield child
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, seen)
+        elif entry.is_file():
+            yield folder / entry.name
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def by_stem(paths: Iterable[Path], suffix: str = "") -> dict[str, Path]:
