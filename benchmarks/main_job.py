@@ -4,7 +4,7 @@
 
 Each set is fitted in a process of its own (its peak memory is measured there), then answered by the torch-free
 runtime in another one (milliseconds an image, decode to verdict, and resident memory). Prints a table in Markdown;
---json FILE keeps the figures.
+--json FILE keeps the figures. Needs a POSIX system: peak memory comes from wait4.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -85,7 +84,7 @@ def cell(root: Path, method: str, seed: int, options: argparse.Namespace) -> dic
         seconds, peak = timed(fit)
         timed(["evaluate", artifact, root, "--json", figures, "--bootstrap", 0, "-q"])
         runtime = json.loads(subprocess.run(
-            [sys.executable, __file__.replace("main_job", "latency"), str(artifact), str(root), "--threads", str(options.threads), "--json"],
+            [sys.executable, str(Path(__file__).with_name("latency.py")), str(artifact), str(root), "--threads", str(options.threads), "--json"],
             check=True, capture_output=True, text=True).stdout)  # fmt: skip
         found = {
             name: metric["value"] for name, metric in json.loads(figures.read_text())["groups"]["all"].items()
@@ -113,5 +112,4 @@ def timed(arguments: list[Any]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    assert resource  # POSIX only: peak memory comes from wait4
     sys.exit(main())

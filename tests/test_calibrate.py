@@ -26,7 +26,7 @@ from andon.calibrate import (
     score01,
     uncalibrated,
 )
-from andon.calibrate.conformal import conditional_order, marginal_order, wilson
+from andon.calibrate.conformal import conditional_order, marginal_order
 from andon.calibrate.storage import METHODS
 from andon.errors import CalibrationError, SettingsError
 
@@ -78,12 +78,6 @@ def test_the_conditional_order_is_the_least_that_holds(n: int, rate: float) -> N
 )
 def test_the_marginal_order_counts_as_on_paper(n: int, rate: float, k: int) -> None:
     assert marginal_order(n, rate) == k
-
-
-@pytest.mark.parametrize(("count", "total"), [(0, 10), (10, 10), (3, 40), (299, 300)])
-def test_wilson_is_scipys(count: int, total: int) -> None:
-    expected = stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
-    assert wilson(count, total, 0.95) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 # The promise

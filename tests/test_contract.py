@@ -249,6 +249,19 @@ def test_what_is_kept_while_observing_is_bounded(method: str) -> None:
 
 
 @every_method
+def test_what_an_artefact_keeps_makes_the_same_detector(method: str, fitted: dict[str, Detector]) -> None:
+    """Loaded and closed again; what was kept of it is no more than twice what answering needs."""
+    kept = fitted[method].kept_statistics()
+    again = new(method)
+    again.load_statistics(kept)
+    again.close()
+    assert torch.allclose(again(TEST).image_score, fitted[method](TEST).image_score, rtol=1e-4)
+    assert torch.allclose(again(TEST).anomaly_map, fitted[method](TEST).anomaly_map, rtol=1e-3, atol=1e-4)
+    size = sum(tensor.nbytes for tensor in fitted[method].fitted_state().values())
+    assert sum(tensor.nbytes for tensor in kept.values()) <= 2 * size + 1024
+
+
+@every_method
 def test_unfitted_says_so(method: str) -> None:
     detector = new(method)
     name = DETECTORS[method].__name__

@@ -268,7 +268,7 @@ def test_good_images_alone_have_a_false_alarm_rate_and_reasons_for_the_rest(line
     got = line.evaluate(samples=[s for s in line.samples if not s.is_anomalous], threshold=3.0)
     assert got.groups["all"]["fpr"].value is not None
     assert got.groups["all"]["image_auroc"].note.startswith("all 12 images are nominal")
-    assert got.groups["all"]["fnr"].note == "an escape rate needs at least one anomalous image"
+    assert got.groups["all"]["fnr"].note == "a false-negative rate needs at least one anomalous image"
     assert got.groups["all"]["aupro_30"].note == "no anomalous image has both a mask and an anomaly map"
     assert got.curves == {}
 

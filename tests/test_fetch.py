@@ -488,7 +488,7 @@ def test_public_sets_are_stated_whole() -> None:
         assert data.layout in LAYOUTS
         assert data.licence
         assert data.page.startswith("http")
-        assert bool(data.manual) == data.needs_hands
+        assert bool(data.manual) == any(file.url is None for file in data.files)
         for file in data.files:
             assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
             assert file.url is None or file.url.startswith("https://")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from andon.calibrate import calibrate, uncalibrated
 from andon.errors import CalibrationError, ImageError, SettingsError
-from andon.heatmap import colour_range, colourise, draw_contours, draw_regions, overlay, palette
+from andon.heatmap import colour_range, colourise, draw_regions, overlay, palette
 from andon.types import Region
 
 GREY = np.full((60, 90, 3), 120, np.uint8)
@@ -138,17 +138,6 @@ def test_draw_regions_without_regions_is_a_copy() -> None:
     assert (picture == GREY).all()
     picture[0] = 0
     assert GREY[0, 0, 0] == 120
-
-
-def test_draw_contours_surrounds_what_is_above() -> None:
-    field = spot((60, 90))
-    picture = draw_contours(GREY, field, 1.0)
-    changed = (picture != GREY).any(axis=-1)
-    assert not changed[8:12, 10:20].any()
-    assert (picture[7, 9:21] == 255).all()
-    assert (picture[6, 8:22] == 0).all()
-    assert changed.sum() == 8 * 14 - 4 * 10
-    assert (draw_contours(GREY, field, 5.0) == GREY).all()
 
 
 def test_colour_range_is_the_detectors() -> None:

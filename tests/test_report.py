@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import binomtest
 
 from andon.errors import ImageError, MissingExtraError, SettingsError
 from andon.report import (
@@ -449,12 +448,6 @@ def test_negative_most_is_refused(tmp_path: Path) -> None:
 
 
 # --- figures ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("successes", "total"), [(0, 20), (1, 21), (7, 9), (20, 20)])
-def test_wilson_agrees_with_scipy(successes: int, total: int) -> None:
-    theirs = binomtest(successes, total).proportion_ci(0.95, method="wilson")
-    assert content.wilson(successes, total) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fit with one environment, inspect with another that has no PyTorch: tools/torch_free.sh FIT_BIN LINE_BIN
 set -euo pipefail
-fit=$1 line=$2
+fit=$(cd "$1" && pwd) line=$(cd "$2" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -33,5 +33,5 @@ here, line = scores("again.jsonl"), scores("verdicts.jsonl")
 assert here == line or max(abs(a - b) / abs(a) for a, b in zip(here, line)) < 1e-5, (here, line)
 PY
 size=$(du -sm "$line/../lib" | cut -f1)
-pip=$(du -smc "$line"/../lib/python*/site-packages/{pip,setuptools}* 2>/dev/null | tail -1 | cut -f1)
+pip=$(du -smc "$line"/../lib/python*/site-packages/{pip,setuptools,pkg_resources}* 2>/dev/null | tail -1 | cut -f1)
 echo "torch-free: $images images inspected, the same scores as where it was fitted; installed size $((size - pip)) MB without pip"

@@ -4,7 +4,7 @@ A ZIP archive whose members are stored, not compressed::
 
     manifest.json       settings, preprocessing, calibration, data counts, versions, the other members' SHA-256
     model.onnx          images (N, 3, H, W) float32 in [0, 1] -> anomaly_map, image_score [, reconstruction]
-    state.safetensors   the detector's tensors without its backbone: continue or merge from here
+    state.safetensors   what the detector keeps of the good images: continue or merge from here
     golden.png          a drawn picture, and
     golden_map.npy      the raw anomaly map that the fitting machine answered for it
 
@@ -36,6 +36,7 @@ GOLDEN_INPUT = "golden.png"
 GOLDEN_MAP = "golden_map.npy"
 MANIFEST_LIMIT = 64 * 2**20  # bytes
 _REQUIRED = ("detector", "preprocessing", "calibration", "members")
+_OPTIONAL = {"data": dict, "fit": dict, "versions": dict, "history": list}  # what else is read, and as what
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # one date for all members: same content, same bytes
 
 
@@ -147,6 +148,12 @@ def _checked_manifest(manifest: Any, name: str) -> dict[str, Any]:
     for key in _REQUIRED:
         if not isinstance(manifest.get(key), dict):
             raise ArtifactError(f"{name} has a manifest without its part {key!r}.")
+    for key, kind in _OPTIONAL.items():
+        if not isinstance(manifest.get(key, kind()), kind):
+            raise ArtifactError(
+                f"{name} has a manifest whose part {key!r} is not what it should be: expected a JSON "
+                f"{'object' if kind is dict else 'list'}, found {manifest[key]!r:.40}."
+            )
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Connected components of a mask.
+"""Connected components of a mask, and where one lies in its image.
 
 Runs of set pixels are found row by row, joined with the runs they touch in the next row, and the joins are
 resolved by union-find with path halving over whole arrays (He, Chao, Suzuki 2008, "A run-based two-scan
@@ -80,3 +80,15 @@ def _join(count: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> ND
                 break
             parent = grand
     return parent
+
+
+def third(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Row and column, 0 to 2, of the cell of a 3 x 3 grid in which the middle of a box lies.
+
+    ``box``: top, left, bottom, right; ``size``: (H, W) of the image, at least 1 each.
+
+    >>> third((0, 90, 10, 100), (100, 100))
+    (0, 2)
+    """
+    top, left, bottom, right = box
+    return min(2, int(1.5 * (top + bottom) / size[0])), min(2, int(1.5 * (left + right) / size[1]))

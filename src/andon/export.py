@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from andon.artifact import GOLDEN_INPUT, GOLDEN_MAP, MODEL, STATE, Artifact
 from andon.errors import ArtifactError, MissingExtraError
-from andon.image import Preprocessing, decode
+from andon.image import Preprocessing, prepare
 from andon.models import DETECTORS
 from andon.models.base import Detector
 
@@ -89,7 +89,7 @@ def to_artifact(detector: Detector, preprocessing: Preprocessing, manifest: Mapp
     golden = golden_picture()
     members = {
         MODEL: graph,
-        STATE: save({name: tensor.contiguous() for name, tensor in detector.fitted_state().items()}),
+        STATE: save({name: tensor.contiguous() for name, tensor in detector.kept_statistics().items()}),
         GOLDEN_INPUT: golden,
         GOLDEN_MAP: _npy(_golden_map(graph, golden, preprocessing)),
     }
@@ -103,7 +103,7 @@ def to_artifact(detector: Detector, preprocessing: Preprocessing, manifest: Mapp
 
 
 def _golden_map(graph: bytes, golden: bytes, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    prepared = preprocessing.apply(decode(golden, white_level=preprocessing.white_level).pixels)
+    _, prepared = prepare(golden, preprocessing)
     maps = _onnx_answer(graph, prepared.images)[0]
     return prepared.stitch(maps[:, 0]).astype(np.float32)
 

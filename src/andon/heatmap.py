@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from andon.errors import CalibrationError, ImageError, SettingsError
+from andon.image import resize_map
 from andon.types import Calibration, Region
 
 Pixels = NDArray[np.uint8]
@@ -65,7 +66,7 @@ def overlay(
     _check_pixels(pixels)
     if not 0 <= alpha <= 1:
         raise SettingsError(f"alpha: expected 0 (invisible) to 1 (opaque), got {alpha}")
-    resized = _resize(checked_map(anomaly_map), (pixels.shape[0], pixels.shape[1]))
+    resized = resize_map(checked_map(anomaly_map), (pixels.shape[0], pixels.shape[1]))
     _check_range(low, high)
     opacity = alpha * np.minimum(np.arange(256, dtype=np.float32) / (255 * _FADE), 1)[:, None]
     kept, added = 1 - opacity, palette() * opacity  # (256, 1) and (256, 3)
@@ -93,17 +94,6 @@ def draw_regions(pixels: Pixels, regions: Sequence[Region], *, line_width: int |
         _draw_box(draw, region.box, (height, width), line, 2 * line if rank == 0 else line)
         _draw_cross(draw, region.peak_position, line)
     return np.asarray(picture).copy()
-
-
-def draw_contours(pixels: Pixels, anomaly_map: NDArray[np.floating], map_threshold: float) -> Pixels:
-    """The photograph (H, W, 3) uint8 with a white line, black outside, around the map above the threshold."""
-    _check_pixels(pixels)
-    inside = _resize(checked_map(anomaly_map), (pixels.shape[0], pixels.shape[1])) > map_threshold
-    first, second = _grow(inside), _grow(_grow(inside))
-    picture = pixels.copy()
-    picture[second & ~first] = 0
-    picture[first & ~inside] = 255
-    return picture
 
 
 @lru_cache(maxsize=1)
@@ -134,25 +124,6 @@ def _levels(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.
     _check_range(low, high)
     share = (values.astype(np.float64) - low) / (high - low)
     return np.rint(255 * np.clip(share, 0, 1)).astype(np.intp)
-
-
-def _resize(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """``anomaly_map`` (h, w) at ``size`` (H, W), bilinear."""
-    if anomaly_map.shape == size:
-        return anomaly_map
-    resized = Image.fromarray(anomaly_map).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
-
-
-def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """``mask`` and its 8-neighbours."""
-    rows = mask.copy()
-    rows[1:] |= mask[:-1]
-    rows[:-1] |= mask[1:]
-    grown = rows.copy()
-    grown[:, 1:] |= rows[:, :-1]
-    grown[:, :-1] |= rows[:, 1:]
-    return grown
 
 
 def _draw_box(

@@ -6,7 +6,6 @@ Letters: n scores, k the order of the threshold among them (1-based), r a rate, 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,16 +62,8 @@ def marginal_order(n: int, rate: float) -> int:
     return math.ceil((n + 1) * (1 - rate) - SLACK)
 
 
-def wilson(count: int, total: int, confidence: float) -> tuple[float, float]:
-    """The Wilson score interval of a share (Wilson 1927)."""
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p, z2n = count / total, z * z / total
-    half = z * math.sqrt(p * (1 - p) / total + z2n / (4 * total))
-    low, high = (p + z2n / 2 - half) / (1 + z2n), (p + z2n / 2 + half) / (1 + z2n)
-    return (0.0 if count == 0 else low), (1.0 if count == total else high)
-
-
 def check_share(name: str, value: float, *, one_allowed: bool = False) -> None:
+    """Raise :class:`SettingsError`, which calls ``value`` by ``name``, unless it lies in (0, 1); 1 may be allowed."""
     if not (0 < value < 1 or (one_allowed and value == 1)):
         raise SettingsError(f"{name}: expected a share between 0 and 1, such as 0.01 for 1 %, got {value}")
 

@@ -49,7 +49,7 @@ def score01(image_score: float, calibration: Calibration) -> float:
 def outcome_table(
     calibration: Calibration, nominal: Values, anomalous: Values | None = None
 ) -> dict[str, dict[Decision, int]]:
-    """How many images of each class would have passed, been reviewed and failed at this calibration.
+    """How many nominal and anomalous images would have passed, been reviewed and failed at this calibration.
 
     >>> from andon.calibrate import calibrate
     >>> outcome_table(calibrate(range(40)), range(40), [38, 60])["anomalous"]

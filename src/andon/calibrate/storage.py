@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from itertools import pairwise
@@ -63,7 +64,10 @@ def calibration_from_dict(content: object) -> Calibration:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """True for a number that a float can hold and that is finite."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _threshold(content: Mapping[str, Any], name: str, none_allowed: bool) -> float:

@@ -143,6 +143,7 @@ def sorted_scores(values: Values, kind: str) -> NDArray[np.float64]:
 
 
 def check_review_rate(value: float) -> None:
+    """Raise :class:`SettingsError` unless ``value`` lies in [0, 1)."""
     if not 0 <= value < 1:
         raise SettingsError(f"review_rate: expected a share from 0 (no review) to below 1, got {value}")
 

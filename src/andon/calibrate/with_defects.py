@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from andon.calibrate.conformal import SLACK, check_share, promised_rate, wilson
+from andon.calibrate.conformal import SLACK, check_share, promised_rate
 from andon.calibrate.thresholds import (
     Values,
     check_review_rate,
@@ -21,6 +21,7 @@ from andon.calibrate.thresholds import (
     sorted_scores,
 )
 from andon.errors import SettingsError
+from andon.metrics import wilson
 from andon.types import Calibration
 
 Criterion = Literal["tpr", "f1", "cost", "youden"]

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 _NC = "CC BY-NC-SA 4.0"
 _NC_URL = "https://creativecommons.org/licenses/by-nc-sa/4.0/"
 _BY = "CC BY 4.0"
+_BY_URL = "https://creativecommons.org/licenses/by/4.0/"
 _TERMS = {
     _NC: "attribution, no commercial use, share alike",
     _BY: "attribution",
     "Kaggle rules": "those of the competition, to be accepted there",
     "none stated": "for research; cite the authors",
 }
-_BY_URL = "https://creativecommons.org/licenses/by/4.0/"
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,6 @@ class RemoteDataset:
     def terms(self) -> str:
         """The licence's terms in a few words, where they are known."""
         return _TERMS.get(self.licence, "")
-
-    @property
-    def needs_hands(self) -> bool:
-        """True when an archive has no address that a program may take it from."""
-        return any(file.url is None for file in self.files)
 
 
 _AUTOVI_SHA256 = {

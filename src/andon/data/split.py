@@ -15,8 +15,6 @@ import numpy as np
 from andon.errors import DataError, SettingsError
 from andon.types import Sample
 
-_CHUNK = 1 << 20
-
 
 class NominalSplit(NamedTuple):
     """Four disjoint sets, each in the order in which its samples came."""
@@ -196,11 +194,8 @@ def _size(path: Path) -> int:
 
 def file_digest(path: Path) -> str:
     """A hash of a file's bytes, as hexadecimal digits. Raises :class:`DataError` when it cannot be read."""
-    digest = hashlib.blake2b(digest_size=20)
     try:
         with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
-    return digest.hexdigest()

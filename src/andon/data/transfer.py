@@ -84,6 +84,7 @@ def _check_arguments(url: str, sha256: str) -> None:
 
 
 def require_hash(url: str, dest: Path, expected: str | None) -> Path:
+    """``dest``, when its SHA-256 begins with ``expected`` (None: any); else :class:`DataError` naming ``url``."""
     digest = file_sha256(dest)
     if expected and not digest.startswith(expected):
         raise DataError(
@@ -94,6 +95,7 @@ def require_hash(url: str, dest: Path, expected: str | None) -> Path:
 
 
 def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits. Raises :class:`DataError` when it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from andon.cells import csv_cell, finite
 from andon.types import Evaluation, Metric
 
 _NAMES = {
@@ -19,12 +19,20 @@ _NAMES = {
     "tpr_at_tnr_95": "caught, 5 % false alarms",
     "tpr_at_tnr_90": "caught, 10 % false alarms",
     "fpr": "false alarms at the threshold",
-    "fnr": "escapes at the threshold",
+    "fnr": "defects not failed at the threshold",
     "review_rate": "sent to review",
     "pixel_auroc": "pixel AUROC",
     "pixel_ap": "pixel average precision",
 }
-_SUMMARY = ("image_auroc", "image_ap", "fpr", "fnr", "pixel_auroc", "aupro_30", "auspro_5")
+SUMMARY = (  # the figures that a line of the table of groups has room for
+    "image_auroc",
+    "image_ap",
+    "fpr",
+    "fnr",
+    "pixel_auroc",
+    "aupro_30",
+    "auspro_5",
+)
 
 
 def metric_rows(evaluation: Evaluation) -> list[dict[str, object]]:
@@ -38,7 +46,7 @@ def metric_rows(evaluation: Evaluation) -> list[dict[str, object]]:
 
 def score_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     """One row an image, in the order of the samples; the score of one that could not be read is None."""
-    return [{**asdict(row), "image_score": _finite(row.image_score)} for row in evaluation.rows]
+    return [{**asdict(row), "image_score": finite(row.image_score)} for row in evaluation.rows]
 
 
 def metrics_csv(evaluation: Evaluation) -> str:
@@ -55,7 +63,7 @@ def scores_csv(evaluation: Evaluation) -> str:
 def to_json(evaluation: Evaluation) -> str:
     """All of it as strict JSON: no NaN, null for what is not defined."""
     whole = {
-        "threshold": None if evaluation.threshold is None else _finite(evaluation.threshold),
+        "threshold": None if evaluation.threshold is None else finite(evaluation.threshold),
         "settings": evaluation.settings,
         "groups": {
             group: {name: asdict(m) for name, m in ms.items()} for group, ms in evaluation.groups.items()
@@ -106,7 +114,7 @@ def _group_lines(
 ) -> list[str]:
     shown = [
         name
-        for name in _SUMMARY
+        for name in SUMMARY
         if any(evaluation.groups[g].get(name, Metric(None)).value is not None for g in groups)
     ]
     head = ["group", "good", "anomalous", *(_short(name) for name in shown)]
@@ -122,12 +130,12 @@ def _short(name: str) -> str:
     """A column's heading.
 
     >>> _short("auspro_5"), _short("image_ap"), _short("fnr")
-    ('AUsPRO 5 %', 'image AP', 'escapes')
+    ('AUsPRO 5 %', 'image AP', 'not failed')
     """
     for prefix, title in (("aupro_", "AUPRO"), ("auspro_", "AUsPRO")):
         if name.startswith(prefix):
             return f"{title} {name.removeprefix(prefix)} %"
-    special = {"fpr": "false alarms", "fnr": "escapes", "image_ap": "image AP"}
+    special = {"fpr": "false alarms", "fnr": "not failed", "image_ap": "image AP"}
     return special.get(name, metric_name(name))
 
 
@@ -149,18 +157,9 @@ def _images(size: Mapping[str, int]) -> str:
     return f"{size.get('good', '?')} good and {size.get('anomalous', '?')} anomalous images"
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _csv(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    """Text that a spreadsheet would run as a formula gets an apostrophe before it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

@@ -11,7 +11,7 @@ from andon.metrics.bootstrap import bootstrap_intervals
 from andon.metrics.pixel import pixel_auroc, pixel_average_precision
 from andon.metrics.precision import average_precision
 from andon.metrics.pro import ProAccumulator, aupro
-from andon.metrics.rates import Rate, fnr_at, fpr_at, rate
+from andon.metrics.rates import Rate, fnr_at, fpr_at, rate, wilson
 from andon.metrics.roc import BestF1, RocCurve, auroc, f1_max, roc_curve, tpr_at_tnr
 from andon.metrics.spro import SproAccumulator, SproCurve, auspro
 
@@ -35,4 +35,5 @@ __all__ = [
     "rate",
     "roc_curve",
     "tpr_at_tnr",
+    "wilson",
 ]

@@ -144,10 +144,19 @@ def _counted(scores: Floats) -> tuple[Floats, Number]:
     return _counted_sorted(np.sort(scores))
 
 
+def run_starts(ordered: Floats) -> NDArray[np.intp]:
+    """The first place of each distinct score among sorted ones (N,), N >= 1.
+
+    >>> run_starts(np.array([1.0, 1.0, 2.0])).tolist()
+    [0, 2]
+    """
+    return np.append(0, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1)
+
+
 def _counted_sorted(ordered: Floats) -> tuple[Floats, Number]:
     if not len(ordered):
         return ordered, np.zeros(0, dtype=np.int64)
-    starts = np.append(0, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1)
+    starts = run_starts(ordered)
     return ordered[starts], _small(np.diff(np.append(starts, len(ordered))))
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from andon.errors import MetricError
-from andon.metrics.counts import Counts, FixedCounts, Floats
-from andon.metrics.pro import checked_mask
+from andon.metrics.counts import Counts, Floats
+from andon.metrics.pro import check_pairs, checked_mask, nominal_counts
 from andon.metrics.spro import checked_map, known_counts
 
 
@@ -76,15 +76,10 @@ def pixel_average_precision(
 
 
 def _table(maps: Sequence[NDArray[Any]], masks: Sequence[NDArray[np.bool_] | None]) -> PixelTable:
-    if len(maps) != len(masks):
-        raise MetricError(f"there are {len(maps)} anomaly maps, but {len(masks)} masks")
+    check_pairs(maps, masks)
     inside: list[Floats] = []
     for i in range(len(maps)):
         if (mask := masks[i]) is not None:
             scores = checked_map(maps[i])
             inside.append(scores[checked_mask(scores, mask)])
-    counts = FixedCounts(np.unique(np.concatenate(inside)) if inside else np.zeros(0))
-    for i in range(len(maps)):
-        scores = checked_map(maps[i])
-        counts.add(scores[~checked_mask(scores, masks[i])])
-    return pixel_table(inside, [counts])
+    return pixel_table(inside, [nominal_counts(maps, masks, inside)])

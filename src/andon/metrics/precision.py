@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from andon.metrics.table import ScoreTable, above, score_table
+from andon.metrics.table import ScoreTable, at_least, score_table
 
 
 def average_precision(image_scores: ArrayLike, is_anomalous: ArrayLike) -> float:
@@ -21,6 +21,6 @@ def average_precision(image_scores: ArrayLike, is_anomalous: ArrayLike) -> float
 
 def average_precision_of(table: ScoreTable) -> NDArray[np.float64]:
     """AP of each row of the table: (..., U) -> (...)."""
-    hits = above(table.anomalous)
-    called = np.maximum(hits + above(table.nominal), 1)
+    hits = at_least(table.anomalous)
+    called = np.maximum(hits + at_least(table.nominal), 1)
     return np.asarray((table.anomalous * (hits / called)).sum(-1) / table.anomalous.sum(-1))

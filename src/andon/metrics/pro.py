@@ -64,20 +64,32 @@ def aupro(
     >>> aupro(np.array([[[0.0, 3.0]], [[1.0, 2.0]]]), [np.array([[False, True]]), None])
     1.0
     """
-    if len(anomaly_maps) != len(anomaly_masks):
-        raise MetricError(f"there are {len(anomaly_maps)} anomaly maps, but {len(anomaly_masks)} masks")
+    check_pairs(anomaly_maps, anomaly_masks)
     regions: list[RegionScores] = []
     for i in range(len(anomaly_masks)):
         if (mask := anomaly_masks[i]) is not None:
             scores = checked_map(anomaly_maps[i])
             regions += component_scores(scores, checked_mask(scores, mask), i)
-    inside = [region.scores for region in regions]
-    counts = FixedCounts(np.unique(np.concatenate(inside)) if inside else np.zeros(0))
-    for i in range(len(anomaly_masks)):
-        scores = checked_map(anomaly_maps[i])
-        counts.add(scores[~checked_mask(scores, anomaly_masks[i])])
+    counts = nominal_counts(anomaly_maps, anomaly_masks, [region.scores for region in regions])
     curve = spro_curve(regions, [counts])
     return float(area_under(curve.fpr, curve.spro, limit))
+
+
+def check_pairs(maps: Sequence[NDArray[Any]], masks: Sequence[NDArray[np.bool_] | None]) -> None:
+    """Raise :class:`MetricError` unless there are as many masks (None for a good image) as maps."""
+    if len(maps) != len(masks):
+        raise MetricError(f"there are {len(maps)} anomaly maps, but {len(masks)} masks")
+
+
+def nominal_counts(
+    maps: Sequence[NDArray[Any]], masks: Sequence[NDArray[np.bool_] | None], inside: Sequence[Floats]
+) -> FixedCounts:
+    """The pixels of ``maps`` (H, W) outside ``masks``, counted at the anomalous scores ``inside`` (N,) each."""
+    counts = FixedCounts(np.unique(np.concatenate(inside)) if inside else np.zeros(0))
+    for i in range(len(maps)):
+        scores = checked_map(maps[i])
+        counts.add(scores[~checked_mask(scores, masks[i])])
+    return counts
 
 
 def component_scores(scores: Floats, mask: NDArray[np.bool_], image: int = 0) -> list[RegionScores]:

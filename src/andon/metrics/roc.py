@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from andon.errors import MetricError
-from andon.metrics.table import ScoreTable, above, score_table
+from andon.metrics.table import ScoreTable, at_least, score_table
 
 
 class RocCurve(NamedTuple):
@@ -37,8 +37,8 @@ def roc_curve(image_scores: ArrayLike, is_anomalous: ArrayLike) -> RocCurve:
     ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
     """
     table = score_table(image_scores, is_anomalous)
-    fpr = np.append(0.0, above(table.nominal) / table.nominal.sum())
-    tpr = np.append(0.0, above(table.anomalous) / table.anomalous.sum())
+    fpr = np.append(0.0, at_least(table.nominal) / table.nominal.sum())
+    tpr = np.append(0.0, at_least(table.anomalous) / table.anomalous.sum())
     return RocCurve(fpr, tpr, np.append(table.scores, -np.inf))
 
 
@@ -53,7 +53,7 @@ def auroc(image_scores: ArrayLike, is_anomalous: ArrayLike) -> float:
 
 def auroc_of(table: ScoreTable) -> NDArray[np.float64]:
     """AUROC of each row of the table: (..., U) -> (...)."""
-    higher = above(table.anomalous) - 0.5 * table.anomalous  # (..., U) anomalous above each score, ties half
+    higher = at_least(table.anomalous) - 0.5 * table.anomalous  # (..., U) above each score, ties half
     pairs = table.anomalous.sum(-1, dtype=np.float64) * table.nominal.sum(-1)
     return np.asarray((higher * table.nominal).sum(-1) / pairs)
 
@@ -77,7 +77,7 @@ def tpr_at_tnr_of(table: ScoreTable, tnr: float) -> NDArray[np.float64]:
         raise MetricError(f"tnr must lie between 0 and 1, not {tnr}")
     total = table.nominal.sum(-1, keepdims=True)
     allowed = np.floor(total * (1 - tnr) + 1e-9)  # nominal images that may lie above the threshold
-    found = np.where(above(table.nominal) <= allowed, above(table.anomalous), 0)
+    found = np.where(at_least(table.nominal) <= allowed, at_least(table.anomalous), 0)
     return np.asarray(found.max(-1) / table.anomalous.sum(-1))
 
 
@@ -104,5 +104,5 @@ def f1_max_of(table: ScoreTable) -> NDArray[np.float64]:
 
 
 def _f1(table: ScoreTable) -> NDArray[np.float64]:
-    hits = above(table.anomalous)
-    return np.asarray(2 * hits / (hits + above(table.nominal) + table.anomalous.sum(-1, keepdims=True)))
+    hits = at_least(table.anomalous)
+    return np.asarray(2 * hits / (hits + at_least(table.nominal) + table.anomalous.sum(-1, keepdims=True)))

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from andon.errors import MetricError
-from andon.metrics.counts import Counts, FixedCounts, Floats, KnownCounts, ScoreCounts
+from andon.metrics.counts import Counts, FixedCounts, Floats, KnownCounts, ScoreCounts, run_starts
 from andon.types import DefectChannel
 
 
@@ -210,7 +210,7 @@ def _gains(regions: Sequence[RegionScores]) -> tuple[Floats, NDArray[np.float64]
     gains = np.concatenate([_gain(len(region.scores), region.saturation_area) for region in regions])
     order = np.argsort(scores)
     scores = scores[order]
-    starts = np.append(0, np.flatnonzero(scores[1:] != scores[:-1]) + 1)
+    starts = run_starts(scores)
     return scores[starts], np.add.reduceat(gains[order], starts)
 
 

@@ -65,6 +65,6 @@ def checked_scores(
     return scores, truth
 
 
-def above(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def at_least(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many images score at least each distinct score: (..., U) -> (..., U)."""
     return np.cumsum(counts, axis=-1)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from andon.metrics.counts import Floats, ScoreCounts
+from andon.metrics.counts import Floats, ScoreCounts, run_starts
 from andon.metrics.pro import component_scores
 from andon.metrics.spro import RegionScores, channel_scores, checked_map, outside
 from andon.types import DefectChannel
@@ -73,9 +73,7 @@ def sketch(ordered: Floats) -> Sketch:
     """The sketch of scores (N,) sorted upwards: dense at the top, where false alarms are counted."""
     if not len(ordered):
         return Sketch(ordered, np.zeros(0, dtype=np.int64), 0)
-    starts = np.append(
-        0, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    )  # first place of each distinct score
+    starts = run_starts(ordered)
     if len(starts) > _RANKS:
         wanted = len(ordered) - np.geomspace(1, len(ordered), _RANKS)
         starts = starts[np.unique(np.searchsorted(starts, wanted, side="right") - 1)]

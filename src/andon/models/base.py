@@ -69,6 +69,10 @@ class Detector(nn.Module, ABC):
     def load_statistics(self, state: State) -> None:
         """Take over ``state``, as :meth:`statistics` or :meth:`merge` gave it."""
 
+    def kept_statistics(self) -> State:
+        """What an artefact keeps, so that a closed fit can be continued or merged: here all of :meth:`statistics`."""
+        return self.statistics()
+
     @classmethod
     def merge(cls, states: Sequence[State], weights: Sequence[float]) -> State:
         """Several sites' or ranks' unclosed states as one: here their weighted mean, entry by entry."""

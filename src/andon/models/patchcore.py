@@ -122,11 +122,15 @@ class PatchCore(Detector):
 
     def statistics(self) -> State:
         """``patches`` (N, D) float32 held; ``seen`` and ``patches_seen`` () int64, how many images and patches."""
-        return {
-            "patches": self._buffer[: self._held].clone(),
-            "seen": torch.tensor(self._images_seen),
-            "patches_seen": torch.tensor(self._patches_seen),
-        }
+        return {**self._counts(), "patches": self._buffer[: self._held].clone()}
+
+    def kept_statistics(self) -> State:
+        """As :meth:`statistics`, with the memory bank for the patches: it stands for all that were seen."""
+        self.require_fitted()
+        return {**self._counts(), "patches": self.memory_bank.cpu().clone()}
+
+    def _counts(self) -> State:
+        return {"seen": torch.tensor(self._images_seen), "patches_seen": torch.tensor(self._patches_seen)}
 
     def load_statistics(self, state: State) -> None:
         """Take over ``state``; more patches than ``buffer_limit`` are thinned out as in ``observe``.

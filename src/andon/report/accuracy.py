@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from andon.evaluate.tables import SUMMARY
 from andon.report import figures
 from andon.report.content import DASH, NBSP, fraction, percent
 from andon.types import Curve, Evaluation, Metric
@@ -47,6 +48,7 @@ class CurvePlot:
 
 
 def accuracy(evaluation: Evaluation | None) -> dict[str, Any]:
+    """What the template needs of ``evaluation``: ``metrics``, ``groups``, ``curves``, ``interval``, ``remarks``."""
     if evaluation is None:
         return {"metrics": [], "groups": None, "curves": [], "interval": "", "remarks": []}
     metrics = evaluation.groups.get("all", {})
@@ -126,7 +128,6 @@ _WORDS = {
     "pixel_auroc": ("Pixel AUROC", "how often a defective pixel scores above a good one"),
     "pixel_ap": ("Pixel average precision", "how pure the highest pixels are in defects"),
 }
-_GROUP_COLUMNS = ("image_auroc", "image_ap", "fpr", "fnr", "pixel_auroc", "aupro_30", "auspro_5")
 
 
 def metric_words(name: str) -> tuple[str, str]:
@@ -188,7 +189,7 @@ def group_table(groups: Mapping[str, Mapping[str, Metric]], sizes: object = None
     """
     names = [name for name in groups if name != "all"]
     defined = {key for name in names for key, metric in groups[name].items() if metric.value is not None}
-    columns = [key for key in _GROUP_COLUMNS if key in defined]
+    columns = [key for key in SUMMARY if key in defined]
     if not names or not columns:
         return None
     notes: dict[str, str] = {}

@@ -9,9 +9,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from andon.calibrate import decide, score01
+from andon.metrics import wilson
 from andon.types import Calibration, Decision, Evaluation, ScoreRow, Verdict
 
 NBSP = "\u00a0"
@@ -98,17 +98,6 @@ def count(amount: int, one: str, many: str | None = None) -> str:
     ('1 image', '12,000 images')
     """
     return f"{amount:,}{NBSP}{one if amount == 1 else many or one + 's'}"
-
-
-def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval of a share (Wilson 1927): lower and upper end, 0 to 1. (0, 1) for no trials."""
-    if total == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p, q = successes / total, z * z / total
-    middle = (p + q / 2) / (1 + q)
-    half = z / (1 + q) * math.sqrt(p * (1 - p) / total + q / (4 * total))
-    return (0.0 if successes == 0 else middle - half), (1.0 if successes == total else middle + half)
 
 
 def _range(successes: int, total: int) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from andon.errors import MissingExtraError, SettingsError
 from andon.files import atomic_write
+from andon.metrics import wilson
 from andon.report import content, figures, tables
 from andon.report.accuracy import accuracy
 from andon.report.content import Outcome, Tally, number, percent
@@ -140,14 +141,14 @@ def _counts(everything: Tally, good: Tally, bad: Tally) -> list[Count]:
     counts = []
     for kind, name in amounts.items():
         amount = getattr(everything, name)
-        detail = ""
+        detail, mistakes = "", 0
         if getattr(good, name) + getattr(bad, name) and kind in ("review", "none"):
             detail = f"{getattr(good, name)} good, {getattr(bad, name)} defective"
         elif good.total + bad.total and kind in wrong:
             whose, word = wrong[kind]
             mistakes = getattr(whose, name)
             detail = f"{content.count(mistakes, word)} among them" if mistakes else f"no {word}"
-        counts.append(Count(kind, _WORDS[kind], _ICONS[kind], amount, detail, "among" in detail))
+        counts.append(Count(kind, _WORDS[kind], _ICONS[kind], amount, detail, mistakes > 0))
     return counts
 
 
@@ -189,7 +190,7 @@ def _promise(calibration: Calibration, good: Tally) -> list[tuple[str, str]]:
         ("Review from (raw score)", number(calibration.review_threshold)),
     ]
     if good.decided:
-        low, high = content.wilson(good.failed, good.decided)
+        low, high = wilson(good.failed, good.decided)
         seen = f"{percent(good.failed / good.decided)} ({percent(low)} to {percent(high)})"
         pairs.insert(2, ("False alarms seen here", seen))
     return pairs

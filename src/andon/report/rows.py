@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
+from andon.cells import csv_cell, finite
 from andon.files import atomic_write
 from andon.types import Failure, Region, Verdict
 
@@ -17,7 +17,6 @@ COLUMNS = (
     "path", "decision", "score", "image_score", "threshold", "regions", "sentence",
     "height", "width", "not_inspected", "milliseconds", "notes", "error",
 )  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def verdict_rows(answers: Iterable[Verdict | Failure]) -> list[dict[str, object]]:
@@ -38,15 +37,15 @@ def _verdict_row(verdict: Verdict) -> dict[str, object]:
     return {
         "path": verdict.path,
         "decision": verdict.decision,
-        "score": _finite(verdict.score),
-        "image_score": _finite(verdict.image_score),
-        "threshold": _finite(verdict.threshold),
+        "score": finite(verdict.score),
+        "image_score": finite(verdict.image_score),
+        "threshold": finite(verdict.threshold),
         "regions": [_region(region) for region in verdict.regions],
         "sentence": verdict.sentence,
         "height": int(verdict.size[0]),
         "width": int(verdict.size[1]),
-        "not_inspected": _finite(verdict.not_inspected),
-        "milliseconds": _finite(verdict.milliseconds),
+        "not_inspected": finite(verdict.not_inspected),
+        "milliseconds": finite(verdict.milliseconds),
         "notes": list(verdict.notes),
         "error": "",
     }
@@ -69,14 +68,10 @@ def _region(region: Region) -> dict[str, object]:
     return {
         "box": [int(edge) for edge in region.box],
         "area": int(region.area),
-        "area_fraction": _finite(region.area_fraction),
-        "peak": _finite(region.peak),
+        "area_fraction": finite(region.area_fraction),
+        "peak": finite(region.peak),
         "peak_position": [int(place) for place in region.peak_position],
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def write_jsonl(answers: Iterable[Verdict | Failure], file: str | os.PathLike[str] | IO[str]) -> None:
@@ -104,10 +99,7 @@ def _cell(key: str, value: object) -> object:
         return json.dumps(value, allow_nan=False)
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = "; ".join(str(item) for item in value)
-    if isinstance(value, str):
-        value = value.encode("utf-8", "backslashreplace").decode("utf-8")  # file names that are no valid text
-        return f"'{value}" if value.startswith(_FORMULA) else value
-    return value
+    return csv_cell(value)
 
 
 @contextlib.contextmanager

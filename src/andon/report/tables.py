@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from andon.components import third
 from andon.report.content import DASH, NBSP, Outcome, number, percent
 from andon.types import Region, Verdict
 
@@ -35,7 +36,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class RegionLine:
-    """One region in words, of the image's ``path``; ``first`` of ``of`` lines when it opens an image, else 0."""
+    """One region of the image at ``path`` in words.
+
+    ``of``: how many lines its image has, on the first of them, else 0; ``more``: regions that have no line, on the
+    last.
+    """
 
     path: str
     of: int
@@ -82,9 +87,7 @@ def place(region: Region, size: tuple[int, int]) -> str:
     >>> place(Region(box=(0, 40, 10, 60), area=200, area_fraction=0.02, peak=1.0, peak_position=(5, 50)), (100, 100))
     'upper middle'
     """
-    top, left, bottom, right = region.box
-    row = min(2, int(3 * (top + bottom) / 2 / max(size[0], 1)))
-    column = min(2, int(3 * (left + right) / 2 / max(size[1], 1)))
+    row, column = third(region.box, size)
     if row == 1:
         return ("left", "centre", "right")[column]
     return f"{('upper', '', 'lower')[row]} {('left', 'middle', 'right')[column]}"

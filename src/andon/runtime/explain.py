@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from andon.components import label
+from andon.components import label, third
 from andon.errors import SettingsError
 from andon.heatmap import checked_map
 from andon.types import Calibration, Decision, Region
@@ -181,9 +181,8 @@ def _place(region: Region, size: tuple[int, int]) -> str:
     flat = right - left >= _EDGE_LENGTH * width and bottom - top <= _EDGE_DEPTH * height
     if flat and (top == 0 or bottom == height):
         return "top edge" if top == 0 else "bottom edge"
-    row = ("upper", "", "lower")[min(2, int(1.5 * (top + bottom) / height))]
-    column = ("left", "", "right")[min(2, int(1.5 * (left + right) / width))]
-    return f"{row} {column}".strip() or "centre"
+    row, column = third(region.box, size)
+    return f"{('upper', '', 'lower')[row]} {('left', '', 'right')[column]}".strip() or "centre"
 
 
 def _shape(regions: Sequence[Region]) -> str:

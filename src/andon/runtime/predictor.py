@@ -49,6 +49,7 @@ class Predictor:
         self.calibration: Calibration = calibration_from_dict(artifact.manifest["calibration"])
         self._session = _session(artifact.members[MODEL], threads)
         self._outputs = [output.name for output in self._session.get_outputs()]
+        _check_graph(self._session, self.preprocessing.size)
         if check:
             self._check_golden()
 
@@ -128,8 +129,18 @@ class Predictor:
         return Predictor(self.artifact.with_manifest(**changes), check=False)
 
     def _run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        answers = dict(zip(self._outputs, self._session.run(None, {"images": images}), strict=True))
-        return answers["anomaly_map"][:, 0], answers["image_score"]
+        try:
+            found = self._session.run(None, {"images": images})
+        except Exception as error:  # ONNX Runtime has a class of its own for each kind, none of them public
+            raise ArtifactError(f"the artefact's graph cannot be run on this machine: {error}") from error
+        answers = dict(zip(self._outputs, found, strict=True))
+        maps, scores = answers["anomaly_map"], answers["image_score"]
+        if maps.ndim != 4 or maps.shape[:2] != (len(images), 1) or scores.shape != (len(images),):
+            raise ArtifactError(
+                f"the artefact's graph answered a map {maps.shape} and a score {scores.shape} for {len(images)} "
+                "images; expected (N, 1, h, w) and (N,). Fit again."
+            )
+        return maps[:, 0], scores
 
     def _check_golden(self) -> None:
         members = self.artifact.members
@@ -137,10 +148,13 @@ class Predictor:
             raise ArtifactError(
                 "the artefact has no golden input, so nothing proves that it answers as it should."
             )
-        expected = np.load(io.BytesIO(members[GOLDEN_MAP]), allow_pickle=False)
-        found = self.measure(members[GOLDEN_INPUT]).anomaly_map
+        expected = _golden_map(members[GOLDEN_MAP])
+        try:
+            found = self.measure(members[GOLDEN_INPUT]).anomaly_map
+        except ImageError as error:
+            raise ArtifactError(f"the artefact's golden input cannot be inspected: {error}") from error
         allowed = GOLDEN_TOLERANCE * max(float(np.abs(expected).max()), 1e-12)
-        if found.shape != expected.shape or float(np.abs(found - expected).max()) > allowed:
+        if found.shape != expected.shape or not float(np.abs(found - expected).max()) <= allowed:
             raise ArtifactError(
                 "this machine does not answer the artefact's golden input as the machine that fitted it did "
                 f"(more than {GOLDEN_TOLERANCE:.0e} apart). Update onnxruntime and pillow here, or fit again here."
@@ -152,13 +166,40 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Predict
     return Predictor.open(path, threads=threads)
 
 
+def _golden_map(data: bytes) -> NDArray[np.float32]:
+    """The answer that the fitting machine gave, (h, w) finite float32. Raises :class:`ArtifactError`."""
+    try:
+        answer = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ArtifactError(f"the artefact's golden map cannot be read: {error}") from error
+    if not (isinstance(answer, np.ndarray) and answer.dtype == np.float32 and answer.ndim == 2 and answer.size):
+        raise ArtifactError("the artefact's golden map is not an array (h, w) of float32.")
+    return answer
+
+
+def _check_graph(session: Any, size: tuple[int, int]) -> None:
+    """Raise :class:`ArtifactError` unless the graph takes ``images`` of ``size`` and answers map and score."""
+    inputs = {entry.name: (entry.type, list(entry.shape or [])) for entry in session.get_inputs()}
+    kind, shape = inputs.get("images", ("", []))
+    fixed = shape[1:] if len(shape) == 4 else []
+    fits = [want == is_ or not isinstance(is_, int) for want, is_ in zip((3, *size), fixed, strict=False)]
+    if list(inputs) != ["images"] or kind != "tensor(float)" or len(fits) != 3 or not all(fits):
+        raise ArtifactError(
+            f"the artefact's graph takes {inputs}; its manifest says images (N, 3, {size[0]}, {size[1]}) of float32. "
+            "The two do not belong together: fit again."
+        )
+    missing = {"anomaly_map", "image_score"} - {output.name for output in session.get_outputs()}
+    if missing:
+        raise ArtifactError(f"the artefact's graph does not answer {' and '.join(sorted(missing))}. Fit again.")
+
+
 def _session(model: bytes, threads: int | None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = min(threads, os.cpu_count() or 1)  # more only wait for each other
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from andon.data.layouts.folders import good_bad, is_good_bad, plain
-from andon.data.layouts.mvtec import autovi, btad, flavour, mvtec_ad, mvtec_loco, no_category
+from andon.data.layouts.mvtec import autovi, btad, flavour, mvtec_ad, mvtec_loco
 from andon.data.layouts.pairs import (
     CLASS_NAME,
     ITEM_NAME,
@@ -28,6 +28,7 @@ from andon.data.layouts.tree import (
     has_images,
     images_in,
     named,
+    no_category,
     no_images,
     require_folder,
     subfolders,

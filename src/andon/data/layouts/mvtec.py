@@ -13,12 +13,13 @@ from pathlib import Path
 
 from andon.data.layouts.tree import (
     by_stem,
-    close_matches,
     has_images,
     images_in,
     listed,
     named,
+    no_category,
     read_text,
+    require_category,
     require_folder,
     subfolders,
     what_is_in,
@@ -118,16 +119,8 @@ def _categories(root: Path, category: str | None, tree: str) -> list[tuple[str, 
 
 def _only(folder: Path, category: str | None) -> list[tuple[str, Path]]:
     name = folder.resolve().name
-    if category not in (None, name):
-        raise no_category(str(category), [name])
+    require_category(category, [name])
     return [(name, folder)]
-
-
-def no_category(wanted: str, present: list[str]) -> DataError:
-    """The error for a category that a data set does not have."""
-    close = close_matches(wanted, present)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return DataError(f"there is no category {wanted!r}; there are {listed(present, 20) or 'none'}.{hint}")
 
 
 def _category(name: str, folder: Path, spelling: Spelling) -> list[Sample]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from andon.data.layouts.mvtec import no_category
 from andon.data.layouts.tree import (
     by_stem,
     images_in,
     listed,
     named,
     read_text,
+    require_category,
     require_folder,
     subfolders,
     what_is_in,
@@ -46,8 +46,7 @@ def kolektor_sdd(root: Path, category: str | None = None) -> list[Sample]:
     items = [folder for folder in subfolders(root) if ITEM_NAME.match(folder.name)]
     if not items:
         raise DataError(f"expected folders kos01, kos02, ... in {root}; {what_is_in(root)}.")
-    if category not in (None, "kolektor_sdd"):
-        raise no_category(str(category), ["kolektor_sdd"])
+    require_category(category, ["kolektor_sdd"])
     return [sample for index, item in enumerate(items) for sample in _item(item, index)]
 
 
@@ -84,8 +83,7 @@ def kolektor_sdd2(root: Path, category: str | None = None) -> list[Sample]:
         raise DataError(
             f"expected train/NNNNN.png with NNNNN_GT.png, and test/, in {root}; {what_is_in(root)}."
         )
-    if category not in (None, "kolektor_sdd2"):
-        raise no_category(str(category), ["kolektor_sdd2"])
+    require_category(category, ["kolektor_sdd2"])
     samples: list[Sample] = []
     parts: list[tuple[Path | None, Split]] = [(train, "train"), (test, "test")]
     for folder, split in parts:
@@ -115,8 +113,7 @@ def dagm(root: Path, category: str | None = None) -> list[Sample]:
     names = [folder.resolve().name for folder in folders]
     if not folders:
         raise DataError(f"expected folders Class1, Class2, ... in {root}; {what_is_in(root)}.")
-    if category is not None and category not in names:
-        raise no_category(category, names)
+    require_category(category, names)
     chosen = [(name, folder) for name, folder in zip(names, folders) if category in (None, name)]
     samples = [sample for name, folder in chosen for sample in _dagm_class(name, folder)]
     if not samples:

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
-from andon.data.layouts.mvtec import mvtec_ad, no_category
+from andon.data.layouts.mvtec import mvtec_ad
 from andon.data.layouts.tree import (
     by_stem,
     files_under,
@@ -17,8 +17,10 @@ from andon.data.layouts.tree import (
     is_image,
     listed,
     named,
+    no_category,
     no_images,
     read_text,
+    require_category,
     require_folder,
     require_inside,
     what_is_in,
@@ -116,7 +118,7 @@ def severstal(root: Path, category: str | None = None) -> list[Sample]:
         raise DataError(
             f"{table} names {len(unknown)} images that are not in {folder}: {listed(unknown, 3)}."
         )
-    _check_only_category(category, "steel")
+    require_category(category, ["steel"])
     good = [path for path in images if path.name not in masks]
     kept = set(good[_SEVERSTAL_TEST_EVERY - 1 :: _SEVERSTAL_TEST_EVERY])
     return [_severstal_sample(path, masks.get(path.name, ()), path in kept) for path in images]
@@ -127,11 +129,6 @@ def _severstal_sample(path: Path, masks: tuple[MaskSource, ...], kept: bool) -> 
         return Sample(path, "test" if kept else "train", category="steel")
     names = sorted({mask.name for mask in masks})
     return Sample(path, "test", True, "steel", "+".join(names), masks)
-
-
-def _check_only_category(category: str | None, only: str) -> None:
-    if category not in (None, only):
-        raise no_category(str(category), [only])
 
 
 def _severstal_masks(table: Path) -> dict[str, tuple[MaskSource, ...]]:
@@ -187,7 +184,7 @@ def neu(root: Path, category: str | None = None) -> list[Sample]:
     missing = [path.name for path in images if path.stem not in annotations]
     if missing:
         raise DataError(f"{len(missing)} images in {root} have no XML annotation: {listed(missing, 3)}.")
-    _check_only_category(category, "steel")
+    require_category(category, ["steel"])
     return [_neu_sample(path, annotations[path.stem]) for path in images]
 
 

@@ -182,6 +182,19 @@ def no_images(folder: Path) -> DataError:
     )
 
 
+def no_category(wanted: str, present: list[str]) -> DataError:
+    """The error for a category that a data set does not have."""
+    close = close_matches(wanted, present)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return DataError(f"there is no category {wanted!r}; there are {listed(present, 20) or 'none'}.{hint}")
+
+
+def require_category(wanted: str | None, present: list[str]) -> None:
+    """Raise :class:`DataError` for a category that is asked for and not ``present``; None asks for all."""
+    if wanted is not None and wanted not in present:
+        raise no_category(wanted, present)
+
+
 def require_inside(root: Path, relative: str, source: Path) -> Path:
     """``root / relative``; :class:`DataError` when a table names a file outside its own data set.
 
