@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Mean(Detector):
 
     def observe(self, images: Tensor) -> None:
         if self.stop_after and self.count >= self.stop_after:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         self.total, self.count = self.total + images.sum(0), self.count + len(images)
 
     def loss(self, images: Tensor) -> Tensor:

@@ -477,7 +477,7 @@ def test_fetch_of_one_part(clips: dict[str, RemoteDataset], tmp_path: Path) -> N
 
 def test_unknown_set() -> None:
     with pytest.raises(
-        SettingsError, match=r"there is no public data set 'auto_vi'; .* Did you mean autovi\?"
+        SettingsError, match=r"there is no public data set 'auto_vi'; .* Did you mean 'autovi'\?"
     ):
         fetch("auto_vi", "data")
 

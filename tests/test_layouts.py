@@ -221,7 +221,7 @@ def test_several_categories_and_one_of_them(tmp_path: Path) -> None:
     assert Counter(s.category for s in read_samples(tmp_path)) == {"bottle": 6, "cable": 6}
     assert read_samples(tmp_path, category="cable") == read_samples(tmp_path / "cable")
     with pytest.raises(
-        DataError, match=r"no category 'botle'; there are bottle, cable. Did you mean bottle\?"
+        DataError, match=r"no category 'botle'; there are bottle, cable. Did you mean 'bottle'\?"
     ):
         read_samples(tmp_path, category="botle")
 
@@ -319,7 +319,7 @@ def test_visa_reads_its_table(tmp_path: Path) -> None:
     root = make_visa(tmp_path / "VisA")
     assert counted(read_samples(root)) == {("train", False): 4, ("test", False): 2, ("test", True): 2}
     assert {s.category for s in read_samples(root, category="pcb1")} == {"pcb1"}
-    with pytest.raises(DataError, match=r"no category 'pcb9'; there are candle, pcb1. Did you mean pcb1\?"):
+    with pytest.raises(DataError, match=r"no category 'pcb9'; there are candle, pcb1. Did you mean 'pcb1'\?"):
         read_samples(root, category="pcb9")
 
 
@@ -525,7 +525,7 @@ def test_empty_folder_and_other_files(tmp_path: Path) -> None:
 
 def test_unknown_layout(tmp_path: Path) -> None:
     make_folder(tmp_path / "set")
-    with pytest.raises(SettingsError, match=r"there is no layout 'mvtek_ad'; .* Did you mean mvtec_ad"):
+    with pytest.raises(SettingsError, match=r"there is no layout 'mvtek_ad'; .* Did you mean 'mvtec_ad'"):
         read_samples(tmp_path / "set", "mvtek_ad")
 
 

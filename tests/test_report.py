@@ -38,7 +38,7 @@ from andon.types import Calibration, Curve, Evaluation, Failure, Metric, Region,
 NOMINAL = tuple(float(x) for x in np.linspace(0.5, 2.0, 99))
 CALIBRATION = Calibration(2.0, 1.8, 1.9, 0.01, 0.03, 0.95, NOMINAL, "conformal",
                           "at most 3 % false alarms, from 99 good images")  # fmt: skip
-REGION = Region(box=(0, 80, 20, 100), area=300, area_fraction=0.03, peak=4.25, peak_position=(5, 90))
+REGION = Region(box=(0, 70, 20, 100), area=300, area_fraction=0.03, peak=4.25, peak_position=(5, 90))
 MANIFEST = {
     "andon_version": "0.1.0",
     "created": "2026-03-04T09:12:44+00:00",
@@ -329,7 +329,7 @@ def test_report_without_ground_truth(tmp_path: Path) -> None:
     assert "If all of them were good, at most about 5 false alarms would be expected." in words
     assert "What was stopped" in words
     assert words.index("f.png ✕ Fail") < words.index("r.png ? Review")
-    assert "upper right 20 × 20 3 % 90, 5 4.250" in words
+    assert "upper right 20 × 30 3 % 5, 90 4.250" in words
     assert "12 ms from file to verdict" in words
     assert "Accuracy" not in words
     assert "really:" not in words
@@ -530,7 +530,7 @@ def test_jsonl_is_strict_and_complete(tmp_path: Path) -> None:
     assert tuple(first) == tuple(second) == COLUMNS
     assert first["path"] == "ü.png"
     assert (first["threshold"], first["image_score"], first["decision"]) == (None, None, "fail")
-    assert first["regions"] == [{"box": [0, 80, 20, 100], "area": 300, "area_fraction": 0.03, "peak": 4.25,
+    assert first["regions"] == [{"box": [0, 70, 20, 100], "area": 300, "area_fraction": 0.03, "peak": 4.25,
                                  "peak_position": [5, 90]}]  # fmt: skip
     assert (second["decision"], second["score"], second["error"]) == ("", None, "empty")
 

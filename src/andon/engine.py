@@ -6,13 +6,17 @@ written atomically, bound to the settings and the images by a fingerprint.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,24 +129,60 @@ def _observe(detector: Detector, paths: Sequence[Path], reader: Reader, checkpoi
     key = fingerprint(detector, paths)
     done = report.resumed_at = _begin(detector, checkpoint, key, report)
     saved = time.monotonic()
+    whole = True  # the statistics hold the first `done` images, no more and no less
     try:
-        for images, used, skipped in reader.batches(paths[done:]):
-            if images is not None:
-                detector.observe(images)
-            done += used
-            report.skipped += skipped
-            say("observe", done, len(paths))
-            if checkpoint and time.monotonic() - saved > checkpoint.seconds:
-                _save(detector, checkpoint, key, done, report)
-                saved = time.monotonic()
+        with _held_back() as let_stop:
+            for images, used, skipped in reader.batches(paths[done:]):
+                whole = False
+                if images is not None:
+                    detector.observe(images)
+                done += used
+                report.skipped += skipped
+                whole = True
+                say("observe", done, len(paths))
+                if checkpoint and time.monotonic() - saved > checkpoint.seconds:
+                    _save(detector, checkpoint, key, done, report)
+                    saved = time.monotonic()
+                let_stop()
     except KeyboardInterrupt:
-        _save(detector, checkpoint, key, done, report)
+        if whole:
+            _save(detector, checkpoint, key, done, report)
         raise
     report.images = len(paths) - len(report.skipped)
     if report.images == 0:
         reasons = "; ".join(reason for _, reason in report.skipped[:3])
         raise DataError(f"none of the {len(paths)} images could be read. {reasons}")
     _save(detector, checkpoint, key, len(paths), report)
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[Callable[[], None]]:
+    """Hold back Ctrl-C and SIGTERM, so that no batch is counted by half; the function given lets them through.
+
+    A second one is not held back. Outside the main thread, which signals do not reach, nothing is done.
+    """
+    waiting: list[int] = []
+    before: dict[int, Any] = {}
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        waiting.append(number)
+        if len(waiting) > 1:
+            before[number](number, frame)
+
+    def let_through() -> None:
+        if waiting:
+            before[waiting[0]](waiting[0], None)
+
+    if threading.current_thread() is threading.main_thread():
+        for which in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(which)):  # else the system's own way, which needs no holding back
+                before[which] = signal.signal(which, hold)
+    try:
+        yield let_through
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    let_through()
 
 
 def _begin(detector: Detector, checkpoint: Checkpoint | None, key: str, report: FitReport) -> int:

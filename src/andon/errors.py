@@ -18,6 +18,8 @@ A message says what was expected, what came, and what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 
 class AndonError(Exception):
     """Something that the user can put right; the message says how."""
@@ -69,3 +71,20 @@ class MissingExtraError(AndonError, ImportError):
             f"{purpose} needs the package {package!r}, which is not installed. "
             f'Install it with: pip install "andon[{extra}]"'
         )
+
+
+def did_you_mean(word: str, choices: Iterable[str], shown: Callable[[str], str] = repr) -> str:
+    """The end of a message: up to three of ``choices`` that look like ``word``, whatever their case; else nothing.
+
+    ``shown``: how a choice is written.
+
+    >>> did_you_mean("Botle", ["bottle", "cable"])
+    " Did you mean 'bottle'?"
+    >>> did_you_mean("x", ["bottle"])
+    ''
+    """
+    import difflib
+
+    lower = {choice.lower(): choice for choice in choices}
+    close = [lower[match] for match in difflib.get_close_matches(word.lower(), lower, n=3, cutoff=0.7)]
+    return f" Did you mean {' or '.join(map(shown, close))}?" if close else ""

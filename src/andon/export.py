@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -98,8 +99,19 @@ def to_artifact(detector: Detector, preprocessing: Preprocessing, manifest: Mapp
         "title": detector.title,
         "paper": detector.paper,
         "settings": detector.settings(),
+        "backbone_sha256": _backbone_digest(detector),
     }
     return Artifact({"preprocessing": preprocessing.to_dict(), "detector": described, **manifest}, members)
+
+
+def _backbone_digest(detector: Detector) -> str:
+    """SHA-256 over the frozen network's tensors: states of two detectors can be merged only where it is the same."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(detector.state_dict().items()):
+        if name.startswith("backbone."):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _golden_map(graph: bytes, golden: bytes, preprocessing: Preprocessing) -> NDArray[np.float32]:

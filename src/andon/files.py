@@ -87,7 +87,9 @@ def _is_device(path: Path) -> bool:
 
 def _refuse_folder(path: Path) -> None:
     if path.is_dir():
-        raise AndonError(f"cannot write {path}: it is a folder. Give the name of a file, such as {path / 'NAME'}.")
+        raise AndonError(
+            f"cannot write {path}: it is a folder. Give the name of a file, such as {path / 'NAME'}."
+        )
 
 
 @contextlib.contextmanager

@@ -149,7 +149,6 @@ class Curve:
     name: str  # "roc", "pro", "spro"
     x: tuple[float, ...]  # false-positive rate, 0 to 1, upwards
     y: tuple[float, ...]
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,6 +163,6 @@ class Evaluation:
 
     rows: tuple[ScoreRow, ...]
     groups: dict[str, dict[str, Metric]]
-    curves: dict[str, Curve]
+    curves: dict[str, Curve]  # "roc", "pro", "spro" over all images; "roc:<group>" and so on for a group
     threshold: float | None = None
     settings: dict[str, object] = field(default_factory=dict)  # how it was computed: limits, bootstrap, seed

@@ -66,18 +66,8 @@ def calibrate_with_defects(
     thresholds = _candidates(np.union1d(nominal, anomalous))
     alarms = n - np.searchsorted(nominal, thresholds, side="right")
     caught = m - np.searchsorted(anomalous, thresholds, side="right")
-    if criterion == "tpr":
-        best = int(np.flatnonzero(caught >= required_tpr * m - SLACK)[-1])
-    elif criterion == "f1":
-        best = int(np.argmax(2 * caught / (caught + alarms + m)))
-    elif criterion == "youden":
-        best = int(np.argmax(caught * n - alarms * m))
-    elif criterion == "cost":
-        escape, alarm = share * cost_escape / m, (1 - share) * cost_false_alarm / n
-        cost = escape * (m - caught) + alarm * alarms
-        best = int(np.flatnonzero(cost <= cost.min() * (1 + SLACK))[0])
-    else:
-        raise SettingsError(f"criterion: expected 'tpr', 'f1', 'cost' or 'youden', got {criterion!r}")
+    costs = (share * cost_escape / m, (1 - share) * cost_false_alarm / n)
+    best = _best(criterion, alarms, caught, n, m, required_tpr, costs)
     threshold, false_alarms = float(thresholds[best]), int(alarms[best])
     expected_rate = min(false_alarms + 1, n) / (n + 1)
     return Calibration(
@@ -92,6 +82,31 @@ def calibrate_with_defects(
         statement=_measured_statement(false_alarms, n, int(caught[best]), m, confidence)
         + ("; good and defective scores overlap" if nominal[-1] >= anomalous[0] else ""),
     )
+
+
+def _best(
+    criterion: Criterion,
+    alarms: NDArray[np.intp],
+    caught: NDArray[np.intp],
+    n: int,
+    m: int,
+    required_tpr: float,
+    costs: tuple[float, float],
+) -> int:
+    """Which threshold is best, by the false alarms and the defects caught at each (T,), thresholds upwards.
+
+    ``costs``: of one escape and of one false alarm among these images.
+    """
+    if criterion == "tpr":
+        return int(np.flatnonzero(caught >= required_tpr * m - SLACK)[-1])
+    if criterion == "f1":
+        return int(np.argmax(2 * caught / (caught + alarms + m)))
+    if criterion == "youden":
+        return int(np.argmax(caught * n - alarms * m))
+    if criterion == "cost":
+        cost = costs[0] * (m - caught) + costs[1] * alarms
+        return int(np.flatnonzero(cost <= cost.min() * (1 + SLACK))[0])
+    raise SettingsError(f"criterion: expected 'tpr', 'f1', 'cost' or 'youden', got {criterion!r}")
 
 
 def _candidates(distinct: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,12 +60,13 @@ def command(artifact: Path, good: Path, bad: Path | None, output: Path | None, q
       andon calibrate clip.andon --good g/ --bad b/ --criterion cost --cost-escape 200
     """
     from andon.calibrate import outcome_table
-    from andon.files import single_writer
+    from andon.files import check_writable, single_writer
     from andon.pipeline import Criterion, recalibrate
     from andon.runtime.predictor import Predictor
 
     wanted = Criterion(criterion, required_tpr, cost_escape, cost_false_alarm, defect_rate)  # type: ignore[arg-type]
     target = output or artifact
+    check_writable(target)
     with single_writer(target):
         with Bars(quiet=quiet) as bars:
             done = recalibrate(Predictor.open(artifact), good, bad, wanted, target_rate=target_rate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -90,7 +91,7 @@ def images_of(arguments: Iterable[str]) -> list[Path]:
     found: list[Path] = []
     for argument in arguments:
         if argument == "-":
-            found += [Path(line.rstrip("\n")) for line in sys.stdin if line.strip()]
+            found += [Path(line) for line in _listed()]
         elif Path(argument).is_dir():
             found += list_images(Path(argument))
         elif Path(argument).exists() or not glob.has_magic(argument):
@@ -107,10 +108,27 @@ def images_of(arguments: Iterable[str]) -> list[Path]:
     return found
 
 
+def _listed() -> list[str]:
+    """The paths on standard input, one a line, whatever bytes they are made of and however lines end."""
+    if sys.stdin is None:
+        raise DataError("there is no standard input to read the list of images from")
+    lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+    return [os.fsdecode(line) for line in lines if line.strip()]
+
+
+def shown(path: str) -> str:
+    """A file's name as a terminal can show it in one line: what is not printable as an escape.
+
+    >>> shown("a\\nb.png")
+    'a\\\\nb.png'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in path)
+
+
 def verdict_line(verdict: Verdict) -> str:
     """One line for people: decision, score, file, sentence."""
     decision = click.style(f"{verdict.decision.upper():<6}", fg=COLOURS[verdict.decision], bold=True)
-    return f"{decision} {verdict.score:5.3f}  {verdict.path}  {verdict.sentence}"
+    return f"{decision} {verdict.score:5.3f}  {shown(verdict.path)}  {verdict.sentence}"
 
 
 def duration(seconds: float) -> str:

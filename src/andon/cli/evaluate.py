@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from andon.cli.common import Bars
+from andon.cli.common import Bars, shown
 
 
 @click.command("evaluate")
@@ -26,7 +26,7 @@ from andon.cli.common import Bars
 @click.option(
     "--bootstrap", default=1000, show_default=True, help="Resamples for the confidence intervals; 0 for none."
 )
-@click.option("--seed", default=0, show_default=True, help="Of the resampling.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the resampling.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything as JSON.")
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write the metrics as a table.")
 @click.option(
@@ -50,7 +50,7 @@ def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, categor
       andon evaluate --maps other_tool/maps data/clip
     """
     from andon.evaluate import format_table, metrics_csv, scores_csv, to_json
-    from andon.files import atomic_write
+    from andon.files import atomic_write, check_writable
     from andon.pipeline import evaluate_maps, judge, write_judged_report
     from andon.runtime.predictor import Predictor
 
@@ -61,6 +61,7 @@ def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, categor
     root = arguments[-1]
     if maps is not None and html_path is not None:
         raise click.UsageError("--html needs a detector; with --maps use --json, --csv and --scores")
+    check_writable(json_path, csv_path, scores_path, html_path)
     judged = None
     with Bars(quiet=quiet) as bars:
         how: dict[str, Any] = {
@@ -79,7 +80,7 @@ def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, categor
     click.echo(format_table(found))
     for row in found.rows:
         if row.error:
-            click.secho(f"could not be scored: {row.path}: {row.error}", fg="yellow", err=True)
+            click.secho(f"could not be scored: {shown(row.path)}: {row.error}", fg="yellow", err=True)
     for path, text in ((json_path, to_json), (csv_path, metrics_csv), (scores_path, scores_csv)):
         if path is not None:
             with atomic_write(path, "w") as file:

@@ -83,6 +83,10 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
     from andon.pipeline import fit, partial_path
 
     settings = {**_config(config), **_assigned(assignments)}
+    _check_settings(settings)
+    if not resume and partial_path(output).exists():
+        click.secho(f"{partial_path(output)} of an interrupted fit is left aside and will be replaced; "
+                    "with --resume it would be gone on with.", fg="yellow", err=True)  # fmt: skip
     if backbone:
         settings["backbone"] = backbone
     try:
@@ -90,11 +94,38 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
             predictor = fit(source, output, method=method, resume=resume, progress=bars,
                             calibration=_share_or_folder(calibration), **options, **settings)  # fmt: skip
     except KeyboardInterrupt:
-        click.echo(f"\nStopped. No file was written; {partial_path(output)} keeps what was seen so far.\n"
-                   "Go on with the same command and --resume.", err=True)  # fmt: skip
-        raise click.exceptions.Exit(130) from None
+        _say_stopped(output, partial_path(output))
+        raise
     if not quiet:
         _say(predictor.manifest, predictor.calibration.statement, output)
+
+
+def _say_stopped(output: Path, partial: Path) -> None:
+    click.echo(f"\n{output} was not written.", err=True)
+    if partial.exists():
+        click.echo(
+            f"{partial} keeps what was seen so far: go on with the same command and --resume.", err=True
+        )
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Refuse what is said by an option of its own, and a backbone that is no name."""
+    options = {name.lstrip("-").replace("-", "_") for p in command.params for name in p.opts}
+    for name in sorted(settings.keys() & {"source", "options", "progress"}):
+        raise SettingsError(f"{name} is not a setting of the method. See: andon methods NAME")
+    for name in sorted(settings.keys() & options - {"backbone"}):
+        raise SettingsError(
+            f"{name} is not a setting of the method; give it as an option of andon fit: --{name.replace('_', '-')}"
+        )
+    if not isinstance(settings.get("backbone", ""), str):
+        raise SettingsError(
+            f"backbone must be a name in quotes, got {settings['backbone']!r}. See: andon backbones"
+        )
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            raise SettingsError(
+                f"[{name}] is a table; expected the method's settings at the top of the file, NAME = VALUE a line"
+            )
 
 
 def _share_or_folder(value: str) -> float | Path:
@@ -138,6 +169,9 @@ def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:
     )
     click.echo(f"  good images: {data['train']} to fit, {data['calibration']} for the threshold")
     click.echo(f"  {statement}")
+    if "calibration_left_out" in data:
+        click.secho(f"  {data['calibration_left_out']} images given for the threshold were left out: they are among "
+                    "those to fit or to test on, too", fg="yellow", err=True)  # fmt: skip
     for name, reason in data["skipped"]:
         click.secho(f"  skipped {name}: {reason}", fg="yellow", err=True)
     click.echo(f"Next:  andon inspect {output} PHOTOS")

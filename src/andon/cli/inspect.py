@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from andon.cli import CANNOT
-from andon.cli.common import Bars, images_of, verdict_line
+from andon.cli.common import Bars, images_of, shown, verdict_line
+from andon.errors import AndonError
+from andon.files import check_folder, check_writable
+from andon.report import write_csv, write_jsonl
 from andon.runtime.picture import save_overlay
 from andon.runtime.predictor import Predictor
 from andon.types import Failure, Verdict
+
+MOST_BYTES = 200  # of a file name that Andon makes; file systems take 255
 
 
 @click.command("inspect")
@@ -51,27 +59,45 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
       andon inspect clip.andon "line3/**/*.jpg" --jsonl -
       find /camera -newer last | andon inspect clip.andon -
     """
-    from andon.report import write_csv, write_jsonl
-
     predictor = Predictor.open(artifact, threads=threads)
     images = images_of(paths)
     to_stdout = jsonl_path is not None and str(jsonl_path) == "-"
+    tables = [csv_path, None if to_stdout else jsonl_path]
+    check_writable(*tables)
+    for folder in (save_maps, save_raw):
+        if folder is not None:
+            check_folder(folder)
     answers: list[Verdict | Failure] = []
-    with Bars(quiet=quiet or len(images) < 2) as bars:
-        for done, answer in enumerate(_answers(predictor, images, save_maps, save_raw), 1):
-            answers.append(answer)
-            bars("inspect", done, len(images))
-            if not quiet and not to_stdout:
-                _say(answer)
-    if csv_path:
-        write_csv(answers, csv_path)
-    if to_stdout:
-        write_jsonl(answers, sys.stdout)
-    elif jsonl_path:
-        write_jsonl(answers, jsonl_path)
+    try:
+        with Bars(quiet=quiet or len(images) < 2) as bars:
+            for done, answer in enumerate(_answers(predictor, images, save_maps, save_raw), 1):
+                answers.append(answer)
+                bars("inspect", done, len(images))
+                if to_stdout:
+                    write_jsonl([answer], sys.stdout)
+                elif not quiet:
+                    _say(answer)
+    except (KeyboardInterrupt, OSError, AndonError) as error:
+        _write(answers, *tables)
+        if any(tables) or not isinstance(error, BrokenPipeError):
+            click.echo(f"Stopped after {len(answers)} of {len(images)} images{_kept(tables)}.", err=True)
+        raise
+    _write(answers, *tables)
     if not quiet and not to_stdout and len(answers) > 1:
         click.echo(summary(answers))
     return status_of(answers)
+
+
+def _write(answers: list[Verdict | Failure], csv_path: Path | None, jsonl_path: Path | None) -> None:
+    if csv_path:
+        write_csv(answers, csv_path)
+    if jsonl_path:
+        write_jsonl(answers, jsonl_path)
+
+
+def _kept(tables: list[Path | None]) -> str:
+    names = [str(path) for path in tables if path is not None]
+    return f"; their answers are in {' and '.join(names)}" if names else ""
 
 
 def _answers(
@@ -93,18 +119,22 @@ def _answers(
 
 
 def unique_names(images: list[Path]) -> dict[Path, str]:
-    """A file stem for each image: its own where it is the only one, with its folders where it is not.
+    """A file stem for each image: its own where it is the only one, with its folders and ending where it is not.
 
-    >>> unique_names([Path("a/1.png"), Path("b/1.png"), Path("b/2.png")])[Path("b/1.png")]
-    'b_1'
+    >>> list(unique_names([Path("a/1.png"), Path("b/1.png"), Path("b/1.jpg"), Path("b/2.png")]).values())
+    ['a_1_png', 'b_1_png', 'b_1_jpg', '2']
     """
-    stems = [path.stem for path in images]
-    single = {path: path.stem for path in images if stems.count(path.stem) == 1}
-    return {
-        path: single.get(path)
-        or "_".join(part.strip("/\\:.") for part in path.with_suffix("").parts if part.strip("/\\:."))
-        for path in images
-    }
+    stems = Counter(path.stem for path in set(images))
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in dict.fromkeys(images):
+        parts = [part.strip("/\\:.") for part in path.parts]
+        name = path.stem if stems[path.stem] == 1 else "_".join(filter(None, parts)).replace(".", "_")
+        name = os.fsdecode(os.fsencode(name)[-MOST_BYTES:])
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        names[path] = next(candidate for candidate in candidates if candidate not in taken)
+        taken.add(names[path])
+    return names
 
 
 def _save_raw(verdict: Verdict, target: Path) -> None:
@@ -124,7 +154,7 @@ def _say(answer: Verdict | Failure) -> None:
     error = click.style("ERROR ", fg="magenta", bold=True)
     with tqdm.external_write_mode():
         click.echo(
-            f"{error} -----  {answer.path}  {answer.reason}"
+            f"{error} -----  {shown(answer.path)}  {shown(answer.reason)}"
             if isinstance(answer, Failure)
             else verdict_line(answer)
         )

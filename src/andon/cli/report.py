@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from andon.cli.common import Bars, images_of
+from andon.cli import CANNOT
+from andon.cli.common import Bars, images_of, shown
 
 
 @click.command("report")
@@ -17,7 +18,7 @@ from andon.cli.common import Bars, images_of
 )
 @click.option("--title", help="The report's headline.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
-def command(artifact: Path, paths: tuple[str, ...], output: Path, title: str | None, quiet: bool) -> None:
+def command(artifact: Path, paths: tuple[str, ...], output: Path, title: str | None, quiet: bool) -> int:
     """Write a report: with figures where ROOT is a data set with known answers, on the verdicts alone otherwise.
 
     \b
@@ -25,15 +26,23 @@ def command(artifact: Path, paths: tuple[str, ...], output: Path, title: str | N
       andon report clip.andon data/clip -o report.html
       andon report clip.andon photos/today -o today.html --title "Line 3, early shift"
     """
+    from andon.files import check_writable
     from andon.pipeline import has_known_answers, judge, write_judged_report, write_verdict_report
     from andon.runtime.predictor import Predictor
+    from andon.types import Failure
 
+    check_writable(output)
     predictor = Predictor.open(artifact)
     with Bars(quiet=quiet) as bars:
         if len(paths) == 1 and has_known_answers(Path(paths[0])):
-            write_judged_report(
-                predictor, judge(predictor, Path(paths[0]), progress=bars), output, title=title
-            )
+            answers = judge(predictor, Path(paths[0]), progress=bars)
+            write_judged_report(predictor, answers, output, title=title)
+            verdicts = answers.answers
         else:
-            write_verdict_report(predictor, images_of(paths), output, title=title, progress=bars)
+            verdicts = write_verdict_report(predictor, images_of(paths), output, title=title, progress=bars)
     click.echo(f"report: {output}")
+    unread = [answer for answer in verdicts if isinstance(answer, Failure)]
+    if unread:
+        click.secho(f"{len(unread)} of {len(verdicts)} images could not be inspected; the first, "
+                    f"{shown(unread[0].path)}: {shown(unread[0].reason)}", fg="yellow", err=True)  # fmt: skip
+    return CANNOT if len(unread) == len(verdicts) else 0

@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from andon.data.layouts.tree import close_matches
 from andon.data.remote import DATASETS, RemoteDataset, RemoteFile
 from andon.data.transfer import FIRST_USE, download, file_sha256, require_hash
 from andon.data.unpack import unpack
-from andon.errors import DataError, SettingsError
+from andon.errors import DataError, SettingsError, did_you_mean
 from andon.files import atomic_write
 
 __all__ = ["DATASETS", "FIRST_USE", "RemoteDataset", "RemoteFile", "download", "fetch", "licence_text"]
@@ -59,17 +58,15 @@ def fetch(
 def licence_text(name: str, datasets: dict[str, RemoteDataset] | None = None) -> str:
     """A public data set's title, publisher, page and licence, in a few lines. Raises :class:`SettingsError`."""
     data = _named_dataset(name, DATASETS if datasets is None else datasets)
-    terms = f": {data.terms}" if data.terms else ""
     return (
         f"{data.title}\n  publisher: {data.publisher}\n  page: {data.page}\n"
-        f"  licence: {data.licence}{terms} ({data.licence_url})"
+        f"  licence: {data.licence_and_terms} ({data.licence_url})"
     )
 
 
 def _named_dataset(name: str, known: dict[str, RemoteDataset]) -> RemoteDataset:
     if name not in known:
-        close = close_matches(name, known)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        hint = did_you_mean(name, known)
         raise SettingsError(f"there is no public data set {name!r}; there are {', '.join(known)}.{hint}")
     return known[name]
 
@@ -95,12 +92,12 @@ def _fetch_file(data: RemoteDataset, file: RemoteFile, folder: Path, first_use: 
     archive = folder / file.filename
     if file.sha256 is None and not first_use:
         raise DataError(
-            f"no SHA-256 of {file.filename} is known, so what comes cannot be checked. {_by_hand(data, file, archive)}"
+            f"no SHA-256 of {file.filename} is known, so what comes cannot be checked. {_by_hand(data, archive)}"
             "To take what comes and record its hash, give trust_on_first_use=True (--trust-on-first-use)."
         )
     if not archive.exists():
         if file.url is None:
-            raise DataError(f"{data.name} cannot be downloaded by a program. {_by_hand(data, file, archive)}")
+            raise DataError(f"{data.name} cannot be downloaded by a program. {_by_hand(data, archive)}")
         archive.parent.mkdir(parents=True, exist_ok=True)
     sha256 = file.sha256 or FIRST_USE
     if file.url is not None:
@@ -120,7 +117,7 @@ def _fetch_file(data: RemoteDataset, file: RemoteFile, folder: Path, first_use: 
         json.dump(record, out, indent=1, sort_keys=True)
 
 
-def _by_hand(data: RemoteDataset, file: RemoteFile, archive: Path) -> str:
+def _by_hand(data: RemoteDataset, archive: Path) -> str:
     return f"{data.manual or 'Download the archive by hand'} ({data.page}), and put it at {archive}. "
 
 

@@ -50,6 +50,11 @@ class RemoteDataset:
         """The licence's terms in a few words, where they are known."""
         return _TERMS.get(self.licence, "")
 
+    @property
+    def licence_and_terms(self) -> str:
+        """The licence's name, and its terms where they are known."""
+        return f"{self.licence}: {self.terms}" if self.terms else self.licence
+
 
 _AUTOVI_SHA256 = {
     "engine_wiring": "252590d3249f7fbdf83a7e9b735ef0df175adc218460247e9a63bef1c03d420c",

@@ -8,7 +8,6 @@ same seed by its defect alone. The same seed gives the same bytes.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import shutil
 import tempfile
@@ -25,12 +24,13 @@ from andon.data.synthetic_defects import DEFECTS, DefectType, mark, plan
 from andon.data.synthetic_light import Camera, as_jpeg, lamps_at, photograph
 from andon.data.synthetic_part import make_part
 from andon.data.synthetic_scene import paint_scene
-from andon.errors import DataError, SettingsError
+from andon.errors import DataError, SettingsError, did_you_mean
 
 __all__ = ["DEFECTS", "SIZE", "DefectType", "Scene", "draw", "write_line"]
 
 SIZE = DRAWING
 _SMALLEST = 64
+_LARGEST = 8192
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,10 @@ def _shoot(
 def _check_draw(
     size: tuple[int, int], defect: str | None, severity: float | None, light: float, jpeg: int | None
 ) -> None:
-    if min(size) < _SMALLEST:
-        raise SettingsError(f"size must be (H, W), at least {_SMALLEST} each; got {tuple(size)}.")
+    if not (min(size) >= _SMALLEST and max(size) <= _LARGEST):
+        raise SettingsError(
+            f"size must be (H, W), at least {_SMALLEST} each and at most {_LARGEST}; got {tuple(size)}."
+        )
     if defect is not None:
         _check_defects([defect])
     if not 0 <= light <= 1:
@@ -113,8 +115,7 @@ def _check_draw(
 def _check_defects(names: Sequence[str]) -> None:
     for name in names:
         if name not in DEFECTS:
-            near = difflib.get_close_matches(name, DEFECTS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, DEFECTS)
             raise SettingsError(f"no defect is called {name!r}.{hint} There are: {', '.join(DEFECTS)}.")
 
 

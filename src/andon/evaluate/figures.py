@@ -88,15 +88,14 @@ def group_figures(
     options: Options,
     *,
     with_pixels: bool,
-    label: str = "",
     note: str = "",
 ) -> tuple[Metrics, list[Curve]]:
     """Every metric and curve of ``rows`` (all scored) and the tallies of their maps.
 
-    ``label`` goes to the curves, ``note`` to the pixel metrics.
+    ``note`` goes to the pixel metrics.
     """
     metrics = _image_metrics(rows, options) | _rates(rows, options)
-    curves = _roc(rows, label)
+    curves = _roc(rows)
     pixels = PixelFigures(good, anomalous, options)
     reason = pixels.undefined if with_pixels else "no masks were asked for"
     if reason:
@@ -109,15 +108,15 @@ def group_figures(
     ):
         areas, curve = pixels.over_regions(name, title, limits, note)
         metrics |= areas
-        curves.append(_thinned(name, curve.fpr, curve.spro, label))
+        curves.append(_thinned(name, curve.fpr, curve.spro))
     return metrics, curves
 
 
-def _roc(rows: Sequence[ScoreRow], label: str) -> list[Curve]:
+def _roc(rows: Sequence[ScoreRow]) -> list[Curve]:
     if len({row.is_anomalous for row in rows}) < 2:
         return []
     roc = roc_curve([row.image_score for row in rows], [row.is_anomalous for row in rows])
-    return [_thinned("roc", roc.fpr, roc.tpr, label)]
+    return [_thinned("roc", roc.fpr, roc.tpr)]
 
 
 def _image_metrics(rows: Sequence[ScoreRow], options: Options) -> Metrics:
@@ -251,11 +250,11 @@ def _undefined(names: Sequence[str] | dict[str, Callable], reason: str) -> Metri
     return {name: Metric(None, note=reason) for name in names}
 
 
-def _thinned(name: str, x: NDArray[np.float64], y: NDArray[np.float64], label: str) -> Curve:
+def _thinned(name: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
     """A curve of at most some 400 points, evenly along its way; more of them where x is small."""
     if len(x) > _CURVE_POINTS:
         way = np.sqrt(x) + x + y
         kept = np.searchsorted(way, np.linspace(0.0, way[-1], _CURVE_POINTS))
         kept = np.unique(np.minimum(np.concatenate([[0], kept, [len(x) - 1]]), len(x) - 1))
         x, y = x[kept], y[kept]
-    return Curve(name, tuple(x.tolist()), tuple(y.tolist()), label)
+    return Curve(name, tuple(x.tolist()), tuple(y.tolist()))

@@ -130,7 +130,7 @@ def _summary(
         found = [row for cell in part for row in cell.rows if not row.error]
         good, anomalous = ([cells[k].tally for k in kinds if k[2] is bad] for bad in (False, True))
         groups[name], drawn = group_figures(
-            found, good, anomalous, options, with_pixels=with_pixels, label=name, note=_note(part)
+            found, good, anomalous, options, with_pixels=with_pixels, note=_note(part)
         )
         for curve in drawn:
             curves[curve.name if name == "all" else f"{curve.name}:{name}"] = curve

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
-Number = NDArray[np.integer[Any]]
+Integers = NDArray[np.integer[Any]]
 _BUFFER = 1 << 22  # scores that wait before they are sorted: 16 MiB of float32
 _RUNS = 8  # sorted runs that may stand side by side before they become one
 
@@ -41,7 +41,7 @@ class ScoreCounts:
     def __init__(self) -> None:
         self.total = 0
         self._waiting: list[Floats] = []
-        self._runs: list[tuple[Floats, Number]] = []  # (distinct upwards, counts)
+        self._runs: list[tuple[Floats, Integers]] = []  # (distinct upwards, counts)
 
     def add(self, scores: Floats) -> None:
         """Put in ``scores`` (N,); the array is kept for a while and must not be changed afterwards."""
@@ -139,7 +139,7 @@ class KnownCounts:
         return self._greater[place], self._at_least[place]
 
 
-def _counted(scores: Floats) -> tuple[Floats, Number]:
+def _counted(scores: Floats) -> tuple[Floats, Integers]:
     """Distinct scores, upwards, and how often each occurs."""
     return _counted_sorted(np.sort(scores))
 
@@ -153,14 +153,14 @@ def run_starts(ordered: Floats) -> NDArray[np.intp]:
     return np.append(0, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1)
 
 
-def _counted_sorted(ordered: Floats) -> tuple[Floats, Number]:
+def _counted_sorted(ordered: Floats) -> tuple[Floats, Integers]:
     if not len(ordered):
         return ordered, np.zeros(0, dtype=np.int64)
     starts = run_starts(ordered)
     return ordered[starts], _small(np.diff(np.append(starts, len(ordered))))
 
 
-def _merged(runs: list[tuple[Floats, Number]]) -> tuple[Floats, Number]:
+def _merged(runs: list[tuple[Floats, Integers]]) -> tuple[Floats, Integers]:
     """Several sorted runs as one."""
     together = np.concatenate([values for values, _ in runs])
     together.sort()
@@ -172,6 +172,6 @@ def _merged(runs: list[tuple[Floats, Number]]) -> tuple[Floats, Number]:
     return values, _small(counts)
 
 
-def _small(counts: NDArray[np.int64]) -> Number:
+def _small(counts: NDArray[np.int64]) -> Integers:
     """The counts in the fewest bytes that hold them: most values of a map occur a few times."""
     return counts.astype(np.min_scalar_type(int(counts.max())))

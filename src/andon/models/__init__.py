@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
-from andon.errors import SettingsError
+from andon.errors import SettingsError, did_you_mean
 from andon.models.base import Detector, Scores, State
 from andon.models.padim import PaDiM
 from andon.models.patchcore import PatchCore
@@ -32,8 +31,7 @@ def build(method: str, **settings: Any) -> Detector:
     andon.errors.SettingsError: there is no method 'patchcor'. Did you mean 'patchcore'? The methods are: ...
     """
     if method not in DETECTORS:
-        close = difflib.get_close_matches(method, DETECTORS, n=3)
-        hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+        hint = did_you_mean(method, DETECTORS)
         raise SettingsError(f"there is no method {method!r}.{hint} The methods are: {', '.join(DETECTORS)}")
     known = defaults(method)
     unknown = [name for name in settings if name not in known]

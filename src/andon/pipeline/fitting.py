@@ -21,10 +21,10 @@ from andon import __version__
 from andon.calibrate import calibrate, calibration_to_dict, check_share, uncalibrated
 from andon.data import read_samples, split_nominal
 from andon.errors import DataError, ImageError, SettingsError
-from andon.files import single_writer
+from andon.files import check_writable, single_writer
 from andon.image import Preprocessing, decode, photo_size
 from andon.runtime.predictor import Predictor
-from andon.types import Calibration
+from andon.types import Calibration, Sample
 
 if TYPE_CHECKING:
     from andon.engine import FitReport
@@ -60,8 +60,23 @@ class FitOptions:
     def __post_init__(self) -> None:
         check_share("target_rate", self.target_rate)
         check_share("confidence", self.confidence)
+        for name, least in (("seed", 0), ("batch_size", 1), ("workers", 0)):
+            _check_whole(name, getattr(self, name), least)
+        _check_number("checkpoint_seconds", self.checkpoint_seconds)
+        if not isinstance(self.calibration, str | os.PathLike):
+            _check_number("calibration", self.calibration)
         if self.resize not in RESIZE:
             raise SettingsError(f"resize must be one of {', '.join(RESIZE)}, got {self.resize!r}")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise SettingsError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _check_number(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise SettingsError(f"{name} must be a number, got {value!r}")
 
 
 class _Parts(NamedTuple):
@@ -93,6 +108,7 @@ def fit(
     options, settings = _options(options, settings)
     if output is None:
         return _fit(Path(source), None, method, resume, progress, options, settings)
+    check_writable(output)
     with single_writer(output):
         predictor = _fit(Path(source), Path(output), method, resume, progress, options, settings)
         predictor.save(output)
@@ -195,6 +211,9 @@ def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
         )
     own = options.calibration if isinstance(options.calibration, str | os.PathLike) else None
     share = 0.0 if own is not None else float(options.calibration)  # type: ignore[arg-type]
+    further = _further(Path(own)) if own is not None else []
+    if own is not None:
+        samples = [sample for sample in samples if sample.split != "calibration"] + further
     split = split_nominal(
         samples,
         held_out=HELD_OUT if uses_held_out else 0.0,
@@ -203,17 +222,26 @@ def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
         group_by=options.group_by,
         latest=options.latest,
     )
-    calibration = _good_paths(Path(own)) if own is not None else [sample.path for sample in split.calibration]
+    calibration = [sample.path for sample in split.calibration]
+    if further and not calibration:
+        raise DataError(
+            f"all {len(further)} good images of {own} are among those of {source}, too, byte for byte: a threshold set "
+            "on them would be too low. Give other good images for it, or a share of these, such as 0.25."
+        )
     train = [sample.path for sample in split.train]
     if not train:
         raise DataError(f"{source} has no good images to fit on.")
     described = {"source": source.resolve().name, "category": categories[0] if categories else "",
                  "train": len(train), "held_out": len(split.held_out), "calibration": len(calibration)}  # fmt: skip
+    if len(further) > len(calibration):
+        described["calibration_left_out"] = len(further) - len(calibration)  # they are among the others
     return _Parts(train, [sample.path for sample in split.held_out], calibration, described)
 
 
-def _good_paths(folder: Path) -> list[Path]:
-    return [sample.path for sample in read_samples(folder) if not sample.is_anomalous]
+def _further(folder: Path) -> list[Sample]:
+    """The good images of a folder that was given for the threshold."""
+    good = [sample for sample in read_samples(folder) if not sample.is_anomalous]
+    return [replace(sample, split="calibration") for sample in good]
 
 
 def choose_preprocessing(paths: Sequence[Path], options: FitOptions) -> Preprocessing:

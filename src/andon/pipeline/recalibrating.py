@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from andon.calibrate import calibrate, calibrate_with_defects
-from andon.data import list_images
+from andon.data import list_images, read_samples
+from andon.errors import DataError
 from andon.pipeline.fitting import raw_scores
 from andon.runtime.predictor import Predictor
 
@@ -48,12 +49,19 @@ def recalibrate(
     """``predictor`` with the threshold that the images in ``good`` (and ``bad``) call for.
 
     Rates not given stay as they were. The former calibration goes to the manifest's history.
-    Raises :class:`CalibrationError` where no good image can be read.
+    Raises :class:`DataError` where no image can be read, one is both good and bad, or a folder in ``good`` is
+    named like a defect.
     """
     criterion = criterion or Criterion()
     before = predictor.calibration
     confidence = before.confidence if confidence is None else confidence
-    nominal, peaks, skipped = raw_scores(predictor, list_images(good), progress)
+    good_images = [
+        sample.path for sample in read_samples(good, "folder")
+    ]  # refuses what is named like defects
+    bad_images = list_images(bad) if bad is not None else []
+    _check_apart(good_images, bad_images)
+    nominal, peaks, skipped = raw_scores(predictor, good_images, progress)
+    _require_some(nominal, good, skipped)
     anomalous: list[float] = []
     if bad is None:
         rate = before.target_rate if target_rate is None else target_rate
@@ -61,7 +69,8 @@ def recalibrate(
             nominal, target_rate=rate, confidence=confidence, review_rate=review_rate, map_peaks=peaks
         )
     else:
-        anomalous, _, unread = raw_scores(predictor, list_images(bad), progress)
+        anomalous, _, unread = raw_scores(predictor, bad_images, progress)
+        _require_some(anomalous, bad, unread)
         skipped += unread
         calibration = calibrate_with_defects(
             nominal, anomalous, criterion=criterion.name, required_tpr=criterion.required_tpr,
@@ -70,3 +79,16 @@ def recalibrate(
             review_rate=0.05 if review_rate is None else review_rate,
         )  # fmt: skip
     return Recalibration(predictor.recalibrated(calibration), nominal, anomalous, skipped)
+
+
+def _check_apart(good: list[Path], bad: list[Path]) -> None:
+    both = {path.resolve() for path in good} & {path.resolve() for path in bad}
+    if both:
+        raise DataError(
+            f"{len(both)} images are given as good and as bad, {min(both)} among them. Give folders that do not overlap."
+        )
+
+
+def _require_some(scores: list[float], folder: Path, skipped: list[list[str]]) -> None:
+    if not scores:
+        raise DataError(f"none of the {len(skipped)} images in {folder} could be read. {skipped[0][1]}")

@@ -27,9 +27,11 @@ def write_verdict_report(
     *,
     title: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> Path:
-    """The path of the report on images whose answer is not known: counts, scores, what failed and why."""
-    return _write(predictor, _without_maps(predictor, images, progress), output, title, None)
+) -> list[Verdict | Failure]:
+    """The answers on images whose truth is not known, after a report on them: counts, scores, what failed and why."""
+    answers = _without_maps(predictor, images, progress)
+    _write(predictor, answers, output, title, None)
+    return answers
 
 
 def _without_maps(

@@ -69,39 +69,42 @@ def _curves(evaluation: Evaluation, metrics: Mapping[str, Metric]) -> list[Curve
     for _, curve in whole_first:
         if len(curve.x) >= 2:
             by_name[curve.name].append(curve)
-    return [_curve(name, by_name[name], metrics) for name in ("roc", "pro", "spro") if name in by_name]
+    plots = [_roc_plot(by_name["roc"], metrics)] if "roc" in by_name else []
+    return plots + [
+        _overlap_plot(name, by_name[name], metrics) for name in ("pro", "spro") if name in by_name
+    ]
 
 
-def _curve(name: str, curves: list[Curve], metrics: Mapping[str, Metric]) -> CurvePlot:
-    others = " Grey: the single groups." if len(curves) > 1 else ""
-    if name == "roc":
-        fpr, fnr = _value(metrics, "fpr"), _value(metrics, "fnr")
-        point = None if fpr is None or fnr is None else (fpr, 1 - fnr)
-        svg = figures.curve_figure(curves, x_limit=1.0, x_label="good parts failed", y_label="defective parts caught",
-                                   point=point, identifier="roc")  # fmt: skip
-        auroc = _value(metrics, "image_auroc")
-        caption = "Every threshold at once: defects caught against good parts failed."
-        caption += " The dot is the threshold in use." if point else ""
-        return CurvePlot(
-            "ROC, whole images", "" if auroc is None else f"AUROC {fraction(auroc)}", caption + others, svg
-        )
-    head = "aupro_" if name == "pro" else "auspro_"
-    limits = sorted(
-        int(key.removeprefix(head)) for key in metrics if key.startswith(head) and key[len(head) :].isdigit()
-    )
-    main = next(
-        (limit for limit in ((30,) if name == "pro" else (5, 30)) if limit in limits),
-        limits[0] if limits else 30,
-    )
-    shown = min(1.0, max(main / 100, 0.3))
-    svg = figures.curve_figure(curves, x_limit=shown, area_to=main / 100, x_label="pixels of good areas marked",
-                               y_label="of each defect, found", identifier=name)  # fmt: skip
+def _roc_plot(curves: list[Curve], metrics: Mapping[str, Metric]) -> CurvePlot:
+    fpr, fnr = _value(metrics, "fpr"), _value(metrics, "fnr")
+    point = None if fpr is None or fnr is None else (fpr, 1 - fnr)
+    svg = figures.curve_figure(curves, x_limit=1.0, x_label="good parts failed", y_label="defective parts caught",
+                               point=point, identifier="roc")  # fmt: skip
+    caption = "Every threshold at once: defects caught against good parts failed."
+    caption += " The dot is the threshold in use." if point else ""
+    auroc = _value(metrics, "image_auroc")
+    text = "" if auroc is None else f"AUROC {fraction(auroc)}"
+    return CurvePlot("ROC, whole images", text, caption + _others(curves), svg)
+
+
+def _overlap_plot(name: str, curves: list[Curve], metrics: Mapping[str, Metric]) -> CurvePlot:
+    """The curve called ``pro`` or ``spro``, up to the limit that is usual for it where ``metrics`` have that."""
+    head, word, title, usual = {"pro": ("aupro_", "AUPRO", "PRO", (30,)),
+                                "spro": ("auspro_", "AUsPRO", "sPRO", (5, 30))}[name]  # fmt: skip
+    tails = [key.removeprefix(head) for key in metrics if key.startswith(head)]
+    limits = sorted(int(tail) for tail in tails if tail.isdigit())
+    main = next((limit for limit in (*usual, *limits) if limit in limits), 30)  # per cent
+    svg = figures.curve_figure(curves, x_limit=min(1.0, max(main / 100, 0.3)), area_to=main / 100,
+                               x_label="pixels of good areas marked", y_label="of each defect, found",
+                               identifier=name)  # fmt: skip
     value = _value(metrics, f"{head}{main}")
-    word = "AUPRO" if name == "pro" else "AUsPRO"
-    title = "PRO, where the defects are" if name == "pro" else "sPRO, where the defects are"
     text = "" if value is None else f"{word} to {main}{NBSP}% {fraction(value)}"
     caption = "How much of each defect is marked as the map's threshold falls; the shaded area is the figure."
-    return CurvePlot(title, text, caption + others, svg)
+    return CurvePlot(f"{title}, where the defects are", text, caption + _others(curves), svg)
+
+
+def _others(curves: list[Curve]) -> str:
+    return " Grey: the single groups." if len(curves) > 1 else ""
 
 
 def _value(metrics: Mapping[str, Metric], name: str) -> float | None:

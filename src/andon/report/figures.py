@@ -220,7 +220,7 @@ def until(curve: Curve, limit: float) -> Curve:
         return curve
     inside = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if x < limit]
     inside.append((limit, float(np.interp(limit, curve.x, curve.y))))
-    return Curve(curve.name, tuple(x for x, _ in inside), tuple(y for _, y in inside), curve.label)
+    return Curve(curve.name, tuple(x for x, _ in inside), tuple(y for _, y in inside))
 
 
 def thinned(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -71,10 +71,10 @@ def _region_line(verdict: Verdict, region: Region, of: int, more: int) -> Region
         path=verdict.path,
         of=of,
         place=place(region, verdict.size),
-        extent=f"{right - left} × {bottom - top}",
+        extent=f"{bottom - top} × {right - left}",
         share=percent(region.area_fraction),
         peak=number(region.peak),
-        at=f"{region.peak_position[1]}, {region.peak_position[0]}",
+        at=f"{region.peak_position[0]}, {region.peak_position[1]}",
         more=more,
     )
 

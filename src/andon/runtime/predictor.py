@@ -172,7 +172,9 @@ def _golden_map(data: bytes) -> NDArray[np.float32]:
         answer = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ArtifactError(f"the artefact's golden map cannot be read: {error}") from error
-    if not (isinstance(answer, np.ndarray) and answer.dtype == np.float32 and answer.ndim == 2 and answer.size):
+    if not (
+        isinstance(answer, np.ndarray) and answer.dtype == np.float32 and answer.ndim == 2 and answer.size
+    ):
         raise ArtifactError("the artefact's golden map is not an array (h, w) of float32.")
     return answer
 
@@ -190,7 +192,9 @@ def _check_graph(session: Any, size: tuple[int, int]) -> None:
         )
     missing = {"anomaly_map", "image_score"} - {output.name for output in session.get_outputs()}
     if missing:
-        raise ArtifactError(f"the artefact's graph does not answer {' and '.join(sorted(missing))}. Fit again.")
+        raise ArtifactError(
+            f"the artefact's graph does not answer {' and '.join(sorted(missing))}. Fit again."
+        )
 
 
 def _session(model: bytes, threads: int | None) -> Any:

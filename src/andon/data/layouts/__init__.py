@@ -24,7 +24,6 @@ from andon.data.layouts.pairs import (
 )
 from andon.data.layouts.tables import is_neu, neu, severstal, visa
 from andon.data.layouts.tree import (
-    close_matches,
     has_images,
     images_in,
     named,
@@ -33,7 +32,8 @@ from andon.data.layouts.tree import (
     require_folder,
     subfolders,
 )
-from andon.errors import DataError, SettingsError
+from andon.data.remote import DATASETS
+from andon.errors import DataError, SettingsError, did_you_mean
 from andon.types import Sample
 
 __all__ = ["LAYOUTS", "Layout", "detect_layout", "read_samples"]
@@ -52,79 +52,56 @@ class Layout:
     expects: str  # one line
 
 
-_NC = "CC BY-NC-SA 4.0 (not for commercial use)"
 _OWN = "your own images"
+
+
+def _public(name: str, read: Reader, expects: str) -> Layout:
+    """The layout of the public data set ``name``, whose publisher and licence stand in :data:`DATASETS`."""
+    data = DATASETS[name]
+    return Layout(name, read, data.publisher, data.licence_and_terms, expects)
+
+
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
-        Layout(
+        _public(
             "autovi",
             autovi,
-            "Renault Group and Université de technologie de Compiègne",
-            _NC,
             "train/good, test/<defect_type>, ground_truth/<defect_type>/<stem>/*.png, defects_config.json",
         ),
-        Layout(
-            "mvtec_ad",
-            mvtec_ad,
-            "MVTec Software GmbH",
-            _NC,
-            "train/good, test/<defect_type>, ground_truth/<defect_type>/<stem>_mask.png",
+        _public(
+            "mvtec_ad", mvtec_ad, "train/good, test/<defect_type>, ground_truth/<defect_type>/<stem>_mask.png"
         ),
-        Layout(
+        _public(
             "mvtec_loco",
             mvtec_loco,
-            "MVTec Software GmbH",
-            _NC,
             "train/good, validation/good, test/<kind>, ground_truth/<kind>/<stem>/*.png, defects_config.json",
         ),
-        Layout(
+        _public(
             "visa",
             visa,
-            "Amazon",
-            "CC BY 4.0",
             "split_csv/1cls.csv and <category>/Data/..., or train/good, test/good, test/bad, ground_truth/bad",
         ),
-        Layout(
-            "btad",
-            btad,
-            "beanTech and the University of Udine",
-            _NC,
-            "train/ok, test/ok, test/ko, ground_truth/ko/<stem>.png",
-        ),
-        Layout(
+        _public("btad", btad, "train/ok, test/ok, test/ko, ground_truth/ko/<stem>.png"),
+        _public(
             "kolektor_sdd",
             kolektor_sdd,
-            "Kolektor Group and ViCoS, University of Ljubljana",
-            _NC,
             "kosXX/PartN.jpg with PartN_label.bmp; every fourth kosXX is kept for the test",
         ),
-        Layout(
-            "kolektor_sdd2",
-            kolektor_sdd2,
-            "Kolektor Group and ViCoS, University of Ljubljana",
-            _NC,
-            "train/NNNNN.png with NNNNN_GT.png, test/ likewise",
-        ),
-        Layout(
+        _public("kolektor_sdd2", kolektor_sdd2, "train/NNNNN.png with NNNNN_GT.png, test/ likewise"),
+        _public(
             "dagm",
             dagm,
-            "M. Wieler and T. Hahn, for the DAGM symposium 2007",
-            "CC BY 4.0",
             "ClassN/Train/*.PNG with Label/*_label.PNG, ClassN/Test likewise; or ClassN_def/labels.txt",
         ),
-        Layout(
+        _public(
             "severstal",
             severstal,
-            "PAO Severstal",
-            "the rules of the Kaggle competition",
             "train.csv (run lengths) and train_images/; every fifth good image is kept for the test",
         ),
-        Layout(
+        _public(
             "neu",
             neu,
-            "Northeastern University, K. Song and Y. Yan",
-            "none stated; for research, cite the authors",
             "IMAGES/ and ANNOTATIONS/*.xml; no good images, so it can test a detector but not fit one",
         ),
         Layout(
@@ -154,8 +131,7 @@ def read_samples(
     if layout == "auto":
         layout = detect_layout(folder)
     if layout not in LAYOUTS:
-        close = close_matches(layout, LAYOUTS)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        hint = did_you_mean(layout, LAYOUTS)
         raise SettingsError(f"there is no layout {layout!r}; there are auto, {', '.join(LAYOUTS)}.{hint}")
     samples = LAYOUTS[layout].read(folder, category)
     if category is not None and not any(sample.category == category for sample in samples):

@@ -5,13 +5,12 @@ Nothing here decodes an image. Every error is a :class:`~andon.errors.DataError`
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from andon.errors import DataError
+from andon.errors import DataError, did_you_mean
 from andon.image import IMAGE_SUFFIXES
 
 _LITTER_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
@@ -133,20 +132,8 @@ def _nearest(folder: Path) -> str:
     if not parent.is_dir():
         return f" Nor is there a folder {parent}; check the path from its start."
     names = [child.name for child in subfolders(parent)]
-    close = close_matches(folder.name, names)
-    if close:
-        return f" Did you mean {' or '.join(str(parent / name) for name in close)}?"
-    return f" {parent} holds {listed(names) or 'no folders'}."
-
-
-def close_matches(word: str, choices: Iterable[str]) -> list[str]:
-    """Up to three choices that look like the word, whatever their case.
-
-    >>> close_matches("Botle", ["bottle", "cable"])
-    ['bottle']
-    """
-    lower = {choice.lower(): choice for choice in choices}
-    return [lower[match] for match in difflib.get_close_matches(word.lower(), lower, n=3, cutoff=0.7)]
+    hint = did_you_mean(folder.name, names, shown=lambda name: str(parent / name))
+    return hint or f" {parent} holds {listed(names) or 'no folders'}."
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
@@ -184,8 +171,7 @@ def no_images(folder: Path) -> DataError:
 
 def no_category(wanted: str, present: list[str]) -> DataError:
     """The error for a category that a data set does not have."""
-    close = close_matches(wanted, present)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    hint = did_you_mean(wanted, present)
     return DataError(f"there is no category {wanted!r}; there are {listed(present, 20) or 'none'}.{hint}")
 
 
