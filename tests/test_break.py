@@ -107,10 +107,20 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def test_file_names_that_are_no_text(parts: Parts, tmp_path: Path, run: Callable[..., Done]) -> None:
-    names = [b"a b.png", b"\xc3\xbc.png", b"new\nline.png", b"\x1b[31m.png", b"100%d.png", b"\xff.png", b"'\".png"]
+    names = [
+        b"a b.png",
+        b"\xc3\xbc.png",
+        b"new\nline.png",
+        b"\x1b[31m.png",
+        b"100%d.png",
+        b"\xff.png",
+        b"'\".png",
+    ]
     for name in names:
         (tmp_path / os.fsdecode(name)).write_bytes(parts.image.read_bytes())
-    done = run("inspect", parts.artifact, tmp_path, "--csv", tmp_path / "v.csv", "--save-maps", tmp_path / "maps")
+    done = run(
+        "inspect", parts.artifact, tmp_path, "--csv", tmp_path / "v.csv", "--save-maps", tmp_path / "maps"
+    )
     assert done.status in (0, 1), done.err
     assert "\x1b" not in done.out
     assert "new\\nline.png" in done.out
@@ -166,14 +176,20 @@ def test_more_threads_than_cores_do_not_stall(parts: Parts, run: Callable[..., D
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--set", "size=5"], "size is not a setting of the method; give it as an option of andon fit: --size"),
+        (
+            ["--set", "size=5"],
+            "size is not a setting of the method; give it as an option of andon fit: --size",
+        ),
         (["--set", "seed=5"], "--seed"),
         (["--set", "progress=5"], "progress is not a setting of the method"),
         (["--set", "options=5"], "options is not a setting of the method"),
         (["--set", "batch_size=abc"], "batch_size must be a whole number of at least 1, got 'abc'"),
         (["--set", 'checkpoint_seconds="x"'], "checkpoint_seconds must be a number"),
         (["--set", "backbone=3"], "backbone must be a name in quotes, got 3"),
-        (["--config", "{config}"], "[patchcore] is a table; expected the method's settings at the top of the file"),
+        (
+            ["--config", "{config}"],
+            "[patchcore] is a table; expected the method's settings at the top of the file",
+        ),
         (["--seed", "-1"], "seed must be a whole number of at least 0"),
         (["--size", "33x47"], "multiple of 32"),
         (["--calibration", "{good}"], "all 12 good images of"),
@@ -274,6 +290,23 @@ def test_outputs_are_checked_before_the_work(parts: Parts, tmp_path: Path, run: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
+def test_no_photograph_and_no_detector_is_written_over(parts: Parts, run: Callable[..., Done]) -> None:
+    """As an unquoted * after an option would."""
+    before = parts.image.read_bytes(), parts.artifact.read_bytes()
+    for command in (
+        ["inspect", parts.artifact, parts.image, "--csv", parts.image],
+        ["inspect", parts.artifact, parts.image, "--jsonl", parts.artifact],
+        ["report", parts.artifact, parts.good, "-o", parts.artifact],
+        ["evaluate", parts.artifact, parts.good, "--html", parts.image],
+        ["calibrate", parts.artifact, "--good", parts.good, "-o", parts.image],
+        ["fit", parts.good, "-o", parts.image],
+    ):
+        done = run(*command)
+        assert done.status == 2
+        assert "is to be written, but is named like a" in done.err
+    assert (parts.image.read_bytes(), parts.artifact.read_bytes()) == before
+
+
 def test_check_writable_leaves_nothing(tmp_path: Path) -> None:
     check_writable(None, tmp_path / "new" / "x.csv", "/dev/null")
     assert not list(tmp_path.iterdir())
@@ -295,7 +328,9 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
         yield
 
 
-def test_a_full_disk_keeps_what_there_was(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_what_there_was(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "x.andon"
     target.write_text("old")
     for after in (0, 1):  # while the checkpoint is written, while the artefact is
@@ -321,11 +356,24 @@ def test_a_full_disk_in_the_middle_of_a_batch(
         return whole(path)
 
     monkeypatch.setattr(picture, "atomic_write", filling)
-    done = run("inspect", parts.artifact, parts.good, "--save-maps", tmp_path / "m", "--csv", tmp_path / "v.csv")
+    done = run(
+        "inspect", parts.artifact, parts.good, "--save-maps", tmp_path / "m", "--csv", tmp_path / "v.csv"
+    )
     assert done.status == 2
     assert "Stopped after 2 of 12 images; their answers are in" in done.err
     assert "No space left on device" in done.err
     assert len((tmp_path / "v.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no /dev/full")
+def test_a_raw_map_on_a_full_disk_is_said_in_words(
+    parts: Parts, tmp_path: Path, run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("andon.cli.inspect.unique_names", lambda images: dict.fromkeys(images, "full"))
+    (tmp_path / "full.npy").symlink_to("/dev/full")
+    done = run("inspect", parts.artifact, parts.image, "--save-raw", tmp_path)
+    assert done.status == 2
+    assert "No space left on device" in done.err
 
 
 # --- stopped ---------------------------------------------------------------------------------------------------
@@ -333,7 +381,12 @@ def test_a_full_disk_in_the_middle_of_a_batch(
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_inspect_stopped_keeps_its_answers(
-    parts: Parts, tmp_path: Path, run: Callable[..., Done], stopping: Callable[..., None], number: int, status: int
+    parts: Parts,
+    tmp_path: Path,
+    run: Callable[..., Done],
+    stopping: Callable[..., None],
+    number: int,
+    status: int,
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     stopping("inspect", 3, number)
@@ -390,7 +443,6 @@ def test_a_stopped_fit_says_what_is_kept(
     monkeypatch.setattr("andon.pipeline.fit", stopped)
     done = run("fit", parts.good, "-o", tmp_path / "x.andon")
     assert done.status == 130
-    assert f"{tmp_path / 'x.andon'} was not written." in done.err
     assert "--resume" not in done.err
     (tmp_path / "x.andon.partial").write_text("")
     done = run("fit", parts.good, "-o", tmp_path / "x.andon")
@@ -410,7 +462,9 @@ def test_a_reader_that_has_read_enough(parts: Parts, tmp_path: Path) -> None:
 def test_output_that_cannot_be_written_or_is_closed(parts: Parts, tmp_path: Path) -> None:
     done = in_process_of_its_own(f"$ANDON show {parts.artifact} > /dev/full", tmp_path)
     assert (done.returncode, done.stderr) == (2, "Error: cannot go on: No space left on device.\n")
-    done = in_process_of_its_own(f"$ANDON show {parts.artifact} >&-; $ANDON inspect {parts.artifact} - <&-", tmp_path)
+    done = in_process_of_its_own(
+        f"$ANDON show {parts.artifact} >&-; $ANDON inspect {parts.artifact} - <&-", tmp_path
+    )
     assert done.returncode == 2
     assert done.stderr == "Error: there is no standard input to read the list of images from\n"
 
@@ -429,13 +483,16 @@ def test_a_bare_environment(parts: Parts, tmp_path: Path) -> None:
 # --- artefacts --------------------------------------------------------------------------------------------------
 
 
-def rebuilt(parts: Parts, change: Callable[[dict[str, Any]], None], members: dict[str, bytes] | None = None) -> bytes:
+def rebuilt(
+    parts: Parts, change: Callable[[dict[str, Any]], None], members: dict[str, bytes] | None = None
+) -> bytes:
     """The artefact with another manifest or members and a hash list that fits them."""
     whole = read_artifact(parts.artifact)
     manifest = json.loads(json.dumps(dict(whole.manifest)))
     content = {**whole.members, **(members or {})}
     manifest["members"] = {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in content.items()
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        for name, data in content.items()
     }
     change(manifest)
     buffer = io.BytesIO()
@@ -508,7 +565,12 @@ def test_a_graph_of_another_kind(parts: Parts, model: bytes, text: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [np.full((64, 64), np.nan, np.float32), np.zeros((0, 0), np.float32), np.array(["a"]), np.array([{}], dtype=object)],
+    [
+        np.full((64, 64), np.nan, np.float32),
+        np.zeros((0, 0), np.float32),
+        np.array(["a"]),
+        np.array([{}], dtype=object),
+    ],
 )
 def test_a_golden_map_that_proves_nothing(parts: Parts, answer: Any) -> None:
     buffer = io.BytesIO()
@@ -531,7 +593,9 @@ def test_calibrations_in_python(parts: Parts) -> None:
 # --- reports ------------------------------------------------------------------------------------------------------
 
 
-def test_report_says_what_it_could_not_inspect(parts: Parts, tmp_path: Path, run: Callable[..., Done]) -> None:
+def test_report_says_what_it_could_not_inspect(
+    parts: Parts, tmp_path: Path, run: Callable[..., Done]
+) -> None:
     pytest.importorskip("jinja2")
     (tmp_path / "a.png").write_text("no image")
     done = run("report", parts.artifact, tmp_path / "a.png", "-o", tmp_path / "r.html")

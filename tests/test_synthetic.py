@@ -175,7 +175,9 @@ def test_refusals_say_what_to_do() -> None:
         draw(0, light=1.5)
     with pytest.raises(SettingsError, match=r"severity must be 0 .* got -1"):
         draw(0, severity=-1)
-    with pytest.raises(SettingsError, match=r"size must be \(H, W\), at least 64 each and at most 8192; got \(32, 512\)\."):
+    with pytest.raises(
+        SettingsError, match=r"size must be \(H, W\), at least 64 each and at most 8192; got \(32, 512\)\."
+    ):
         draw(0, size=(32, 512))
     with pytest.raises(SettingsError, match="jpeg is a quality"):
         draw(0, jpeg=100)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from andon.cli.common import Bars
+from andon.cli.common import Bars, check_outputs
 
 
 @click.command("calibrate")
@@ -66,6 +66,7 @@ def command(artifact: Path, good: Path, bad: Path | None, output: Path | None, q
 
     wanted = Criterion(criterion, required_tpr, cost_escape, cost_false_alarm, defect_rate)  # type: ignore[arg-type]
     target = output or artifact
+    check_outputs(output, detector=True)
     check_writable(target)
     with single_writer(target):
         with Bars(quiet=quiet) as bars:

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from andon.errors import DataError
+from andon.errors import DataError, SettingsError
+from andon.files import check_writable
 from andon.types import Verdict
 
 PHASES = {
@@ -106,6 +107,23 @@ def images_of(arguments: Iterable[str]) -> list[Path]:
             "no image to inspect: give files, folders, globs, or - to read a list from standard input"
         )
     return found
+
+
+def check_outputs(*paths: Path | None, detector: bool = False) -> None:
+    """Raise before the work where an output cannot be written, or would replace a photograph or a detector.
+
+    That is what an unquoted ``*.png`` after ``--csv`` does. ``detector``: the output is a detector itself.
+    """
+    from andon.image import IMAGE_SUFFIXES
+
+    for path in paths:
+        suffix = path.suffix.lower() if path is not None else ""
+        if suffix in IMAGE_SUFFIXES or (suffix == ".andon" and not detector):
+            raise SettingsError(
+                f"{path} is to be written, but is named like a {'detector' if suffix == '.andon' else 'photograph'}. "
+                "Give the name of a new file; has your shell put file names in the place of a *?"
+            )
+    check_writable(*paths)
 
 
 def _listed() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from andon.cli.common import Bars, shown
+from andon.cli.common import Bars, check_outputs, shown
 
 
 @click.command("evaluate")
@@ -50,7 +50,7 @@ def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, categor
       andon evaluate --maps other_tool/maps data/clip
     """
     from andon.evaluate import format_table, metrics_csv, scores_csv, to_json
-    from andon.files import atomic_write, check_writable
+    from andon.files import atomic_write
     from andon.pipeline import evaluate_maps, judge, write_judged_report
     from andon.runtime.predictor import Predictor
 
@@ -61,7 +61,7 @@ def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, categor
     root = arguments[-1]
     if maps is not None and html_path is not None:
         raise click.UsageError("--html needs a detector; with --maps use --json, --csv and --scores")
-    check_writable(json_path, csv_path, scores_path, html_path)
+    check_outputs(json_path, csv_path, scores_path, html_path)
     judged = None
     with Bars(quiet=quiet) as bars:
         how: dict[str, Any] = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from andon.cli.common import Bars, Size, duration
-from andon.errors import SettingsError
+from andon.cli.common import Bars, Size, check_outputs, duration
+from andon.errors import AndonError, SettingsError
 
 
 @click.command("fit")
@@ -84,6 +84,7 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
 
     settings = {**_config(config), **_assigned(assignments)}
     _check_settings(settings)
+    check_outputs(output, detector=True)
     if not resume and partial_path(output).exists():
         click.secho(f"{partial_path(output)} of an interrupted fit is left aside and will be replaced; "
                     "with --resume it would be gone on with.", fg="yellow", err=True)  # fmt: skip
@@ -93,19 +94,13 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
         with Bars(quiet=quiet) as bars:
             predictor = fit(source, output, method=method, resume=resume, progress=bars,
                             calibration=_share_or_folder(calibration), **options, **settings)  # fmt: skip
-    except KeyboardInterrupt:
-        _say_stopped(output, partial_path(output))
+    except (KeyboardInterrupt, AndonError):
+        if partial_path(output).exists():
+            click.echo(f"{partial_path(output)} keeps what was seen so far: go on with the same command and --resume.",
+                       err=True)  # fmt: skip
         raise
     if not quiet:
         _say(predictor.manifest, predictor.calibration.statement, output)
-
-
-def _say_stopped(output: Path, partial: Path) -> None:
-    click.echo(f"\n{output} was not written.", err=True)
-    if partial.exists():
-        click.echo(
-            f"{partial} keeps what was seen so far: go on with the same command and --resume.", err=True
-        )
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
@@ -174,4 +169,7 @@ def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:
                     "those to fit or to test on, too", fg="yellow", err=True)  # fmt: skip
     for name, reason in data["skipped"]:
         click.secho(f"  skipped {name}: {reason}", fg="yellow", err=True)
-    click.echo(f"Next:  andon inspect {output} PHOTOS")
+    if data["calibration"] == 0:
+        click.echo(f"Next:  andon calibrate {output} --good FURTHER_GOOD_PHOTOS")
+    else:
+        click.echo(f"Next:  andon inspect {output} PHOTOS")

@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from andon.cli import CANNOT
-from andon.cli.common import Bars, images_of, shown, verdict_line
+from andon.cli.common import Bars, check_outputs, images_of, shown, verdict_line
 from andon.errors import AndonError
-from andon.files import check_folder, check_writable
+from andon.files import check_folder
 from andon.report import write_csv, write_jsonl
 from andon.runtime.picture import save_overlay
 from andon.runtime.predictor import Predictor
@@ -63,7 +63,7 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
     images = images_of(paths)
     to_stdout = jsonl_path is not None and str(jsonl_path) == "-"
     tables = [csv_path, None if to_stdout else jsonl_path]
-    check_writable(*tables)
+    check_outputs(*tables)
     for folder in (save_maps, save_raw):
         if folder is not None:
             check_folder(folder)
@@ -138,14 +138,18 @@ def unique_names(images: list[Path]) -> dict[Path, str]:
 
 
 def _save_raw(verdict: Verdict, target: Path) -> None:
+    import io
+
     import numpy as np
 
     from andon.files import atomic_write
     from andon.image import resize_map
 
     if verdict.anomaly_map is not None:
+        buffer = io.BytesIO()  # NumPy has words of its own for a full disk
+        np.save(buffer, resize_map(verdict.anomaly_map, verdict.size), allow_pickle=False)
         with atomic_write(target) as file:
-            np.save(file, resize_map(verdict.anomaly_map, verdict.size), allow_pickle=False)
+            file.write(buffer.getvalue())
 
 
 def _say(answer: Verdict | Failure) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from andon.cli import CANNOT
-from andon.cli.common import Bars, images_of, shown
+from andon.cli.common import Bars, check_outputs, images_of, shown
 
 
 @click.command("report")
@@ -26,12 +26,11 @@ def command(artifact: Path, paths: tuple[str, ...], output: Path, title: str | N
       andon report clip.andon data/clip -o report.html
       andon report clip.andon photos/today -o today.html --title "Line 3, early shift"
     """
-    from andon.files import check_writable
     from andon.pipeline import has_known_answers, judge, write_judged_report, write_verdict_report
     from andon.runtime.predictor import Predictor
     from andon.types import Failure
 
-    check_writable(output)
+    check_outputs(output)
     predictor = Predictor.open(artifact)
     with Bars(quiet=quiet) as bars:
         if len(paths) == 1 and has_known_answers(Path(paths[0])):

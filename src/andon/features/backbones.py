@@ -6,7 +6,6 @@ publisher, when they are asked for by name; they are never replaced by anything 
 
 from __future__ import annotations
 
-import difflib
 import os
 import pickle
 import sys
@@ -18,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from andon.errors import DataError, MissingExtraError, SettingsError
+from andon.errors import DataError, MissingExtraError, SettingsError, did_you_mean
 from andon.features.mobilenet import DEFAULT_LAYERS as MOBILENET_LAYERS
 from andon.features.mobilenet import mobilenet_from_state
 from andon.features.resnet import resnet_from_state, resnetv2_from_state
@@ -237,9 +236,8 @@ def _named(backbone: Backbone, name: str) -> Backbone:
 
 def _unknown(name: str) -> str:
     """The message for a name that nothing answers to, with the closest ones."""
-    close = difflib.get_close_matches(name, BACKBONES, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
-    return f"unknown backbone {name!r}.{hint} Known: {list(BACKBONES)}, 'timm:<name>', or a file of weights."
+    known = f"Known: {list(BACKBONES)}, 'timm:<name>', or a file of weights."
+    return f"unknown backbone {name!r}.{did_you_mean(name, BACKBONES)} {known}"
 
 
 def _checked_module(module: nn.Module, layers: Sequence[str] | None) -> Backbone:
