@@ -4,7 +4,7 @@
         --backbones random andon-s ../shared/weights/mobilenet_v2.pt ../shared/weights/resnet18_l3.pt
 
 Fits on all good training images at 256x256 (stretched), nothing kept back, nothing tuned. ``random`` is andon-s'
-architecture with random weights. The times are ONNX Runtime's, fp32, one image, the backbones in turn, median.
+architecture with random weights. The times are ONNX Runtime's, fp32, one image, median.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from andon.metrics import auroc, average_precision
 from andon.models import build
 
 SIZE = (256, 256)
-ROUNDS = 60
+ROUNDS, RUNS = 4, 30
 
 
 def main() -> int:
@@ -85,21 +85,27 @@ def accuracy(network: Backbone, root: Path) -> tuple[float, float]:
 
 
 def milliseconds(networks: dict[str, Backbone], threads: int) -> dict[str, float]:
-    """Median milliseconds of each network in ONNX Runtime on one image, the networks in turn."""
+    """Median milliseconds of each network in ONNX Runtime on one image; a few rounds over the networks.
+
+    One session at a time: the idle threads of a second one spin, and would slow the first.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    sessions = {
-        name: onnxruntime.InferenceSession(graph(network), options, providers=["CPUExecutionProvider"])
-        for name, network in networks.items()
-    }
+    graphs = {name: graph(network) for name, network in networks.items()}
     images = np.random.default_rng(0).random((1, 3, *SIZE), dtype=np.float32)
-    times: dict[str, list[float]] = {name: [] for name in sessions}
+    times: dict[str, list[float]] = {name: [] for name in graphs}
     for _ in range(ROUNDS):
-        for name, session in sessions.items():
-            start = time.perf_counter()
-            session.run(None, {"images": images})
-            times[name].append(1000 * (time.perf_counter() - start))
-    return {name: float(np.median(values[ROUNDS // 6 :])) for name, values in times.items()}
+        for name, content in graphs.items():
+            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            times[name] += [_timed(session, images) for _ in range(RUNS)][RUNS // 3 :]
+            del session
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def _timed(session: onnxruntime.InferenceSession, images: np.ndarray) -> float:
+    start = time.perf_counter()
+    session.run(None, {"images": images})
+    return 1000 * (time.perf_counter() - start)
 
 
 def graph(network: Backbone) -> bytes:

@@ -5,11 +5,12 @@ what a network sees, for fitting and for the line alike.
 """
 
 from andon.image.photo import IMAGE_SUFFIXES, MAX_PIXELS, Photo, Source, decode, photo_size, prepare
-from andon.image.preprocess import Prepared, Preprocessing, Size, resize_map
+from andon.image.preprocess import RESIZES, Prepared, Preprocessing, Size, resize_map
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "RESIZES",
     "Photo",
     "Prepared",
     "Preprocessing",

@@ -22,16 +22,14 @@ from andon.calibrate import calibrate, calibration_to_dict, check_share, uncalib
 from andon.data import read_samples, split_nominal
 from andon.errors import DataError, ImageError, SettingsError
 from andon.files import check_writable, single_writer
-from andon.image import Preprocessing, decode, photo_size
+from andon.image import RESIZES, Preprocessing, photo_size, prepare
 from andon.runtime.predictor import Predictor
 from andon.types import Calibration, Sample
 
 if TYPE_CHECKING:
     from andon.engine import FitReport
-    from andon.models.base import Detector
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
-RESIZE = ("stretch", "letterbox", "tiles")
 HELD_OUT = 0.1  # share of the good images for a detector that looks at held-out ones
 SIZED_PHOTOS = 16  # photographs looked at to choose the network's input size
 
@@ -65,8 +63,8 @@ class FitOptions:
         _check_number("checkpoint_seconds", self.checkpoint_seconds)
         if not isinstance(self.calibration, str | os.PathLike):
             _check_number("calibration", self.calibration)
-        if self.resize not in RESIZE:
-            raise SettingsError(f"resize must be one of {', '.join(RESIZE)}, got {self.resize!r}")
+        if self.resize not in RESIZES:
+            raise SettingsError(f"resize must be one of {', '.join(RESIZES)}, got {self.resize!r}")
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
@@ -153,7 +151,7 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
         progress=progress,
     )
     say("export", 0, 1)
-    manifest = _manifest(parts, report, options, detector)
+    manifest = _manifest(parts, report, options)
     draft = to_artifact(
         detector, preprocessing, {**manifest, "calibration": calibration_to_dict(uncalibrated())}
     )
@@ -171,7 +169,7 @@ def _loader(preprocessing: Preprocessing) -> Callable[[Path], NDArray[np.float32
     """Photograph to network input, by the one preprocessing that the line uses, too."""
 
     def load(path: Path) -> NDArray[np.float32]:
-        images = preprocessing.apply(decode(path, white_level=preprocessing.white_level).pixels).images
+        images = prepare(path, preprocessing)[1].images
         return images if preprocessing.resize == "tiles" else images[0]
 
     return load
@@ -265,7 +263,7 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _manifest(parts: _Parts, report: FitReport, options: FitOptions, detector: Detector) -> dict[str, Any]:
+def _manifest(parts: _Parts, report: FitReport, options: FitOptions) -> dict[str, Any]:
     import onnxruntime
     import PIL
     import torch

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from andon.artifact import GOLDEN_INPUT, GOLDEN_MAP, MODEL, Artifact, read_artifact
 from andon.calibrate import calibration_from_dict, calibration_to_dict, decide, score01
 from andon.errors import ArtifactError, ImageError
-from andon.image import Photo, Preprocessing, Source, decode
+from andon.image import Photo, Preprocessing, Source, prepare
 from andon.runtime.explain import describe, find_regions
 from andon.types import Calibration, Failure, Verdict
 
@@ -74,8 +74,7 @@ class Predictor:
 
         Raises :class:`ImageError` when it cannot be read or the graph answers no finite number for it.
         """
-        photo = decode(source, white_level=self.preprocessing.white_level)
-        prepared = self.preprocessing.apply(photo.pixels)
+        photo, prepared = prepare(source, self.preprocessing)
         maps, scores = self._run(prepared.images)
         if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
             raise ImageError(
@@ -117,15 +116,13 @@ class Predictor:
             except ImageError as error:
                 yield Failure(_name(source), str(error))
 
-    def recalibrated(self, calibration: Calibration, *, note: str = "") -> Predictor:
+    def recalibrated(self, calibration: Calibration) -> Predictor:
         """A predictor with another threshold; the old one is kept in the manifest's history."""
         history = [
             *self.artifact.manifest.get("history", []),
             {"calibration": self.artifact.manifest["calibration"]},
         ]
         changes = {"calibration": calibration_to_dict(calibration), "history": history}
-        if note:
-            changes["calibration_note"] = note
         return Predictor(self.artifact.with_manifest(**changes), check=False)
 
     def _run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
