@@ -511,7 +511,8 @@ def setting(part: str, name: str, value: object) -> Callable[[dict[str, Any]], N
     ("change", "text"),
     [
         (setting("preprocessing", "size", [32, 32]), "do not belong together"),
-        (setting("preprocessing", "size", [8192, 8192]), "do not belong together"),
+        (setting("preprocessing", "size", [2048, 2048]), "do not belong together"),
+        (setting("preprocessing", "size", [8192, 8192]), "too many for a network at once"),
         (setting("preprocessing", "size", [float("nan"), 64]), "multiple of 32"),
         (setting("calibration", "threshold", 10**400), "expected a finite number"),
         (setting("calibration", "nominal_scores", [10**400]), "finite numbers"),

@@ -83,6 +83,17 @@ def test_a_broken_image_is_reported_and_the_rest_go_on(line: Path, tmp_path: Pat
     assert not second["error"]
 
 
+def test_a_table_on_standard_output(line: Path) -> None:
+    images = line / "line" / "bracket_line" / "test" / "good"
+    done = run("inspect", line / "part.andon", images, "--csv", "-")
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [Path(row["path"]).name for row in rows] == [path.name for path in sorted(images.glob("*.png"))]
+    assert not Path("-").exists()
+    done = run("inspect", line / "part.andon", images, "--csv", "-", "--jsonl", "-")
+    assert done.returncode == 2
+    assert "only one of --csv and --jsonl can be printed" in done.stderr
+
+
 def test_status_0_when_all_passed(line: Path) -> None:
     """The image with the lowest score of those the detector was fitted on passes."""
     done = run("inspect", line / "part.andon", line / "line" / "bracket_line" / "train", "--jsonl", "-")

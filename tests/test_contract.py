@@ -340,3 +340,8 @@ def test_unknown_setting_lists_the_known_ones(method: str) -> None:
         SettingsError, match=rf"^{method} has no setting 'colour'\. Its settings and their defaults are: "
     ):
         build(method, colour="red")
+
+
+def test_a_backbone_of_another_kind_is_said() -> None:
+    with pytest.raises(SettingsError, match="backbone must be a name, a file or a module, got 3"):
+        build("patchcore", backbone=3)

@@ -120,6 +120,8 @@ def test_a_checkpoint_of_another_fit_is_refused(paths: list[Path], tmp_path: Pat
         fit(Mean(seed=1), paths, Reader(load), checkpoint=Checkpoint(where, resume=True))
     with pytest.raises(SettingsError, match="belongs to a fit with other settings or other images"):
         fit(Mean(), paths[1:], Reader(load), checkpoint=Checkpoint(where, resume=True))
+    with pytest.raises(SettingsError, match="belongs to a fit with other settings or other images"):
+        fit(Mean(), paths, Reader(load), checkpoint=Checkpoint(where, resume=True, reading="size 64x64"))
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])

@@ -358,3 +358,11 @@ def test_real_photographs(shared_data: Any) -> None:
                 prepared.stitch(prepared.images[:, :1]).shape
                 == prepared.stitch(prepared.images[:, 1:2]).shape
             )
+
+
+def test_an_input_too_large_for_one_network_is_refused() -> None:
+    with pytest.raises(
+        SettingsError, match="size 4096x2048 has more than 4,194,304 pixels, too many .* 'tiles'"
+    ):
+        Preprocessing(size=(4096, 2048))
+    assert Preprocessing(size=(2048, 2048)).size == (2048, 2048)

@@ -52,6 +52,7 @@ class Checkpoint:
     path: Path
     resume: bool = False
     seconds: float = 20.0
+    reading: str = ""  # how images are prepared, in words of the caller's: another way is another fit
 
 
 class Batch(NamedTuple):
@@ -126,7 +127,7 @@ def _silent(phase: str, done: int, total: int) -> None:
 def _observe(detector: Detector, paths: Sequence[Path], reader: Reader, checkpoint: Checkpoint | None,
              say: Progress, report: FitReport) -> None:  # fmt: skip
     """One pass over the images, keeping a checkpoint every so often and when stopped."""
-    key = fingerprint(detector, paths)
+    key = fingerprint(detector, paths, checkpoint.reading if checkpoint else "")
     done = report.resumed_at = _begin(detector, checkpoint, key, report)
     saved = time.monotonic()
     whole = True  # the statistics hold the first `done` images, no more and no less
@@ -207,10 +208,12 @@ def _save(detector: Detector, checkpoint: Checkpoint | None, key: str, done: int
         write_checkpoint(checkpoint.path, detector.statistics(), header)
 
 
-def fingerprint(detector: Detector, paths: Sequence[Path]) -> str:
-    """A hash of the detector's settings and of the images' names, sizes and times."""
+def fingerprint(detector: Detector, paths: Sequence[Path], reading: str = "") -> str:
+    """A hash of the detector's settings, of the images' names, sizes and times, and of how they are read."""
     images = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
-    text = json.dumps([type(detector).__name__, detector.settings(), images], sort_keys=True, default=str)
+    text = json.dumps(
+        [type(detector).__name__, detector.settings(), images, reading], sort_keys=True, default=str
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from andon.cli import CANNOT
 from andon.cli.common import Bars, check_outputs, shown
 
 
@@ -37,11 +38,13 @@ from andon.cli.common import Bars, check_outputs, shown
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
 def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, category: str | None, bootstrap: int,
             seed: int, json_path: Path | None, csv_path: Path | None, scores_path: Path | None,
-            html_path: Path | None, threads: int | None, quiet: bool) -> None:  # fmt: skip
+            html_path: Path | None, threads: int | None, quiet: bool) -> int:  # fmt: skip
     """Measure a detector on the test images of a data set: ROOT in any known layout, or folders good/ and bad/.
 
     With --maps, measure anomaly maps that any other tool wrote; they lie as the test images do:
     MAPS/<defect type>/<image name>.tiff
+
+    Exit status: 0 every image was scored, 2 at least one could not be (the figures are those of the others).
 
     \b
     Examples:
@@ -88,3 +91,4 @@ def command(arguments: tuple[Path, ...], maps: Path | None, layout: str, categor
     if html_path is not None and judged is not None:
         write_judged_report(predictor, judged, html_path)
         click.echo(f"report: {html_path}")
+    return CANNOT if any(row.error for row in found.rows) else 0

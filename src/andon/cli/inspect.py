@@ -26,7 +26,12 @@ MOST_BYTES = 200  # of a file name that Andon makes; file systems take 255
 @click.command("inspect")
 @click.argument("artifact", metavar="ARTIFACT", type=click.Path(path_type=Path))
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write a table, one row an image.")
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(path_type=Path),
+    help="Write a table, one row an image; '-' prints it instead of the verdict lines.",
+)
 @click.option(
     "--jsonl",
     "jsonl_path",
@@ -61,8 +66,11 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
     """
     predictor = Predictor.open(artifact, threads=threads)
     images = images_of(paths)
-    to_stdout = jsonl_path is not None and str(jsonl_path) == "-"
-    tables = [csv_path, None if to_stdout else jsonl_path]
+    lines_out, table_out = str(jsonl_path) == "-", str(csv_path) == "-"
+    if lines_out and table_out:
+        raise click.UsageError("only one of --csv and --jsonl can be printed; give the other a file")
+    to_stdout = lines_out or table_out
+    tables = [None if table_out else csv_path, None if lines_out else jsonl_path]
     check_outputs(*tables)
     for folder in (save_maps, save_raw):
         if folder is not None:
@@ -73,9 +81,9 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
             for done, answer in enumerate(_answers(predictor, images, save_maps, save_raw), 1):
                 answers.append(answer)
                 bars("inspect", done, len(images))
-                if to_stdout:
+                if lines_out:
                     write_jsonl([answer], sys.stdout)
-                elif not quiet:
+                elif not quiet and not table_out:
                     _say(answer)
     except (KeyboardInterrupt, OSError, AndonError) as error:
         _write(answers, *tables)
@@ -83,6 +91,8 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
             click.echo(f"Stopped after {len(answers)} of {len(images)} images{_kept(tables)}.", err=True)
         raise
     _write(answers, *tables)
+    if table_out:
+        write_csv(answers, sys.stdout)
     if not quiet and not to_stdout and len(answers) > 1:
         click.echo(summary(answers))
     return status_of(answers)

@@ -26,6 +26,7 @@ Size = tuple[int, int]  # (rows, columns)
 
 MULTIPLE = 32  # the stride of the deepest feature map; sizes are multiples of it
 MAX_SIDE = 8192  # rows or columns of the network's input
+MAX_INPUT = 2048 * 2048  # pixels of one network input: fitting on more takes tens of gigabytes
 MAX_TILE_PIXELS = 80_000_000  # of all tiles of a photograph together: 0.96 GB as float32
 RESIZES = ("stretch", "letterbox", "tiles")
 
@@ -348,6 +349,11 @@ def _network_size(size: object) -> Size:
         raise SettingsError(
             f"size must be (rows, columns), each a multiple of {MULTIPLE} from {MULTIPLE} to {MAX_SIDE}, "
             f"got {size!r}"
+        )
+    if pair[0] * pair[1] > MAX_INPUT:
+        raise SettingsError(
+            f"size {pair[0]}x{pair[1]} has more than {MAX_INPUT:,} pixels, too many for a network at once. "
+            "Take a smaller one, or the size of a tile with resize 'tiles'."
         )
     return pair[0], pair[1]
 

@@ -24,6 +24,8 @@ def open_backbone(
         raise SettingsError(
             f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]"
         )
+    if not isinstance(backbone, str | os.PathLike | nn.Module):
+        raise SettingsError(f"backbone must be a name, a file or a module, got {backbone!r}")
     net = load_backbone(backbone, layers)
     if not isinstance(backbone, nn.Module):
         net.name = os.fspath(backbone)

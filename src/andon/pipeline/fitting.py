@@ -140,14 +140,16 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     parts = _parts(source, options, detector.uses_held_out)
     preprocessing = choose_preprocessing(parts.train, options)
     reader = Reader(_loader(preprocessing), options.batch_size, options.workers)
+    checkpoint = None
+    if output is not None:
+        reading = str(preprocessing.to_dict())
+        checkpoint = Checkpoint(partial_path(output), resume, options.checkpoint_seconds, reading)
     report = run(
         detector,
         parts.train,
         reader,
         held_out=parts.held_out,
-        checkpoint=Checkpoint(partial_path(output), resume, options.checkpoint_seconds)
-        if output is not None
-        else None,
+        checkpoint=checkpoint,
         progress=progress,
     )
     say("export", 0, 1)
