@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -157,6 +158,17 @@ def test_evaluate_writes_what_it_is_asked_for(line: Path, tmp_path: Path) -> Non
     assert figures["groups"]["all"]["auspro_5"]["value"] > 0
     assert len(list(csv.DictReader((tmp_path / "s.csv").open()))) == len(list((root / "test").rglob("*.png")))
     assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_evaluate_goes_on_past_a_broken_image_and_says_so(line: Path, tmp_path: Path) -> None:
+    tested = line / "line" / "bracket_line" / "test"
+    for kind, folder in (("good", "good"), ("bad", "rust")):
+        shutil.copytree(tested / folder, tmp_path / "set" / kind)
+    (tmp_path / "set" / "bad" / "broken.png").write_bytes(b"nothing")
+    done = run("evaluate", line / "part.andon", tmp_path / "set", "--bootstrap", 0)
+    assert done.returncode == 2
+    assert "could not be scored" in done.stderr
+    assert "image AUROC" in done.stdout
 
 
 def test_maps_of_another_tool_are_scored_like_ours(line: Path, tmp_path: Path) -> None:
