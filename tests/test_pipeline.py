@@ -193,6 +193,20 @@ def test_recalibrate_and_evaluate(predictor: andon.Predictor, tmp_path: Path) ->
     assert found.groups["all"]["fnr"].value == 0.0
 
 
+def test_a_threshold_is_not_set_on_what_was_fitted(
+    predictor: andon.Predictor, good: Path, tmp_path: Path
+) -> None:
+    fitted = predictor.manifest["data"]["train"]
+    with pytest.raises(
+        andon.DataError, match="the detector was fitted on all 24 images in .* would be too low"
+    ):
+        recalibrate(andon.fit(good, backbone=FakeBackbone(), calibration=0.0, **FAST), good)
+    done = recalibrate(predictor, good)  # the images kept for the threshold are good enough for it again
+    assert len(done.nominal) == 24 - fitted
+    assert (done.left_out, done.skipped) == (fitted, [])
+    assert done.predictor.calibration.nominal_scores == predictor.calibration.nominal_scores
+
+
 def test_inspect_many_goes_on_past_broken_images(predictor: andon.Predictor, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     answers = list(predictor.inspect_many([tmp_path / "broken.png", draw(tmp_path / "x.png", 7)]))

@@ -76,6 +76,10 @@ def command(artifact: Path, good: Path, bad: Path | None, output: Path | None, q
     calibration = done.predictor.calibration
     click.echo(f"{target}: threshold {calibration.threshold:.6g}")
     click.echo(f"  {calibration.statement}")
+    if done.left_out:
+        click.secho(
+            f"  left out: {done.left_out} good images that the detector was fitted on", fg="yellow", err=True
+        )
     for path, reason in done.skipped:
         click.secho(f"  skipped {path}: {reason}", fg="yellow", err=True)
     click.echo("What it would have meant on these images:")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from andon import __version__
 from andon.calibrate import calibrate, calibration_to_dict, check_share, uncalibrated
 from andon.data import read_samples, split_nominal
+from andon.data.split import file_digest
 from andon.errors import DataError, ImageError, SettingsError
 from andon.files import check_writable, single_writer
 from andon.image import RESIZES, Preprocessing, photo_size, prepare
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
 HELD_OUT = 0.1  # share of the good images for a detector that looks at held-out ones
+FITTED_ON = "fitted_on"  # the manifest's list of short digests of the images that shaped the detector
 SIZED_PHOTOS = 16  # photographs looked at to choose the network's input size
 
 
@@ -161,6 +163,7 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     say("export", 1, 1)
     scores, peaks, skipped = raw_scores(predictor, parts.calibration, progress)
     manifest["data"]["skipped"] += skipped
+    manifest["data"][FITTED_ON] = sorted({short_digest(path) for path in [*parts.train, *parts.held_out]})
     manifest["data"]["calibration"] = len(scores)
     calibration = calibration_of(scores, peaks, options)
     changes = {"calibration": calibration_to_dict(calibration), "data": manifest["data"]}
@@ -236,6 +239,11 @@ def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
     if len(further) > len(calibration):
         described["calibration_left_out"] = len(further) - len(calibration)  # they are among the others
     return _Parts(train, [sample.path for sample in split.held_out], calibration, described)
+
+
+def short_digest(path: Path) -> str:
+    """Enough of a hash of a file's bytes to know the file again, and nothing of the picture."""
+    return file_digest(path)[:16]
 
 
 def _further(folder: Path) -> list[Sample]:

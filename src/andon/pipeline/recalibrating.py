@@ -10,7 +10,7 @@ from typing import Literal
 from andon.calibrate import calibrate, calibrate_with_defects
 from andon.data import list_images, read_samples
 from andon.errors import DataError
-from andon.pipeline.fitting import raw_scores
+from andon.pipeline.fitting import FITTED_ON, raw_scores, short_digest
 from andon.runtime.predictor import Predictor
 
 
@@ -33,6 +33,7 @@ class Recalibration:
     nominal: list[float]
     anomalous: list[float]
     skipped: list[list[str]]  # [name, reason] of images that could not be read
+    left_out: int  # good images that the detector was fitted on
 
 
 def recalibrate(
@@ -48,20 +49,23 @@ def recalibrate(
 ) -> Recalibration:
     """``predictor`` with the threshold that the images in ``good`` (and ``bad``) call for.
 
-    Rates not given stay as they were. The former calibration goes to the manifest's history.
-    Raises :class:`DataError` where no image can be read, one is both good and bad, or a folder in ``good`` is
-    named like a defect.
+    Rates not given stay as they were. The former calibration goes to the manifest's history. Good images that the
+    detector was fitted on, byte for byte, are left out and said: a threshold set on them would be too low.
+    Raises :class:`DataError` where no image can be read or none is new, one is both good and bad, or a folder in
+    ``good`` is named like a defect.
     """
     criterion = criterion or Criterion()
     before = predictor.calibration
     confidence = before.confidence if confidence is None else confidence
-    good_images = [
-        sample.path for sample in read_samples(good, "folder")
-    ]  # refuses what is named like defects
+    found = [sample.path for sample in read_samples(good, "folder")]  # refuses what is named like defects
     bad_images = list_images(bad) if bad is not None else []
-    _check_apart(good_images, bad_images)
+    _check_apart(found, bad_images)
+    good_images = _not_fitted(predictor, found, good)
     nominal, peaks, skipped = raw_scores(predictor, good_images, progress)
     _require_some(nominal, good, skipped)
+    skipped += [
+        [path.name, "the detector was fitted on it"] for path in found if path not in set(good_images)
+    ]
     anomalous: list[float] = []
     if bad is None:
         rate = before.target_rate if target_rate is None else target_rate
@@ -78,7 +82,8 @@ def recalibrate(
             defect_rate=criterion.defect_rate, confidence=confidence, map_peaks=peaks,
             review_rate=0.05 if review_rate is None else review_rate,
         )  # fmt: skip
-    return Recalibration(predictor.recalibrated(calibration), nominal, anomalous, skipped)
+    left_out = len(found) - len(good_images)
+    return Recalibration(predictor.recalibrated(calibration), nominal, anomalous, skipped, left_out)
 
 
 def _check_apart(good: list[Path], bad: list[Path]) -> None:
@@ -87,6 +92,18 @@ def _check_apart(good: list[Path], bad: list[Path]) -> None:
         raise DataError(
             f"{len(both)} images are given as good and as bad, {min(both)} among them. Give folders that do not overlap."
         )
+
+
+def _not_fitted(predictor: Predictor, images: list[Path], folder: Path) -> list[Path]:
+    """Those of ``images`` that the detector was not fitted on."""
+    fitted = set(predictor.manifest.get("data", {}).get(FITTED_ON, ()))
+    new = [path for path in images if short_digest(path) not in fitted] if fitted else images
+    if not new:
+        raise DataError(
+            f"the detector was fitted on all {len(images)} images in {folder}: a threshold set on them would be too low. "
+            "Give good images that it has not seen, of a later lot for example."
+        )
+    return new
 
 
 def _require_some(scores: list[float], folder: Path, skipped: list[list[str]]) -> None:
