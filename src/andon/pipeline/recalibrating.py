@@ -63,9 +63,6 @@ def recalibrate(
     good_images = _not_fitted(predictor, found, good)
     nominal, peaks, skipped = raw_scores(predictor, good_images, progress)
     _require_some(nominal, good, skipped)
-    skipped += [
-        [path.name, "the detector was fitted on it"] for path in found if path not in set(good_images)
-    ]
     anomalous: list[float] = []
     if bad is None:
         rate = before.target_rate if target_rate is None else target_rate
