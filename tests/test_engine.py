@@ -37,7 +37,7 @@ class Mean(Detector):
             signal.raise_signal(signal.SIGINT)
         self.total, self.count = self.total + images.sum(0), self.count + len(images)
 
-    def loss(self, images: Tensor) -> Tensor:
+    def loss(self, images: Tensor, frozen: State | None = None) -> Tensor:
         return (self.scale - images.mean()).square()
 
     def statistics(self) -> State:

@@ -15,7 +15,7 @@ LAYERS = {
     "components": 1, "image": 1, "artifact": 1, "heatmap": 1, "metrics": 1,
     "data": 2, "features": 2, "calibrate": 2, "nuisance": 2,
     "models": 3,
-    "engine": 4, "evaluate": 4,
+    "training": 4, "engine": 4, "evaluate": 4,
     "export": 5, "report": 5,
     "runtime": 6,
     "pipeline": 7, "app": 7, "federated": 7, "distributed": 7, "bench": 7,

@@ -28,6 +28,7 @@ from andon.data import batches
 from andon.errors import AndonError, DataError, SettingsError
 from andon.files import atomic_write
 from andon.models.base import Detector, State
+from andon.training import train
 from andon.types import Sample
 
 Load = Callable[[Path], NDArray[np.float32]]  # path -> (3, H, W) float32 in [0, 1], or (n, 3, H, W): n tiles
@@ -243,26 +244,11 @@ def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
 def _train(
     detector: Detector, paths: Sequence[Path], reader: Reader, say: Progress, report: FitReport
 ) -> None:
-    """``steps`` gradient steps over the readable images, in an order drawn from the detector's seed."""
-    if detector.steps == 0:
-        return
-    optimiser = torch.optim.Adam([p for p in detector.parameters() if p.requires_grad], lr=1e-4)
+    """The detector's phases of training over the readable images."""
     broken = {path for path, _ in report.skipped}
     readable = [path for path in paths if str(path) not in broken]
-    endless = _epochs(readable, detector.seed)
-    for step, images in enumerate(reader.tensors(endless), 1):
-        loss = detector.loss(images)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        report.losses.append(float(loss.detach()))
-        say("train", step, detector.steps)
-        if step == detector.steps:
-            return
 
+    def take(numbers: Sequence[int]) -> Tensor:
+        return torch.cat(list(reader.tensors([readable[number] for number in numbers])))
 
-def _epochs(paths: Sequence[Path], seed: int) -> Iterator[Path]:
-    """The paths over and over, each time in another order."""
-    rng = np.random.default_rng(seed)
-    while True:
-        yield from (paths[i] for i in rng.permutation(len(paths)))
+    report.losses = train(detector, take, len(readable), say)

@@ -51,6 +51,13 @@ def to_map(grid: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
     return rows @ grid @ columns.T
 
 
+def blur_map(anomaly_map: Tensor, sigma: float) -> Tensor:
+    """``anomaly_map`` (B, 1, H, W) under a Gaussian of ``sigma`` pixels (0: as it is), borders replicated."""
+    if sigma == 0:
+        return anomaly_map
+    return to_map(anomaly_map, (int(anomaly_map.shape[2]), int(anomaly_map.shape[3])), sigma)
+
+
 def raise_and_blur(source: int, target: int, sigma: float, *, like: Tensor) -> Tensor:
     """The matrix (target, source) that interpolates ``source`` values to ``target`` and blurs them."""
     unit = torch.eye(source, dtype=like.dtype, device=like.device)[None]  # (1, source, source)

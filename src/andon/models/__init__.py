@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from andon.errors import SettingsError, did_you_mean
+from andon.models.autoencoder import Autoencoder
 from andon.models.base import Detector, Scores, State
 from andon.models.padim import PaDiM
 from andon.models.patchcore import PatchCore
@@ -15,6 +16,7 @@ __all__ = ["DETECTORS", "Detector", "Scores", "State", "build"]
 DETECTORS: dict[str, type[Detector]] = {
     "patchcore": PatchCore,
     "padim": PaDiM,
+    "autoencoder": Autoencoder,
 }
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,35 @@ class Scores(NamedTuple):
     reconstruction: Tensor | None = None  # (B, 3, H, W) float32 in [0, 1], for methods that make one
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One optimiser's turn in a training step: it minimises ``loss(images, frozen)`` over ``parameters``."""
+
+    loss: Callable[[Tensor, State], Tensor]  # images (B, 3, H, W), what `Detector.frozen` makes of them -> ()
+    parameters: Sequence[nn.Parameter]
+    optimiser: Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``steps`` training steps, in each of which every turn is taken once, in order."""
+
+    name: str
+    steps: int
+    turns: Sequence[Turn]
+    rate: Callable[[float], float] = lambda done: (
+        1.0
+    )  # share of the phase done -> factor of the learning rates
+
+
+@dataclass(frozen=True)
+class Look:
+    """One pass over all training images without gradients, such as a normalisation needs after training."""
+
+    name: str
+    look: Callable[[Tensor], None]  # images (B, 3, H, W); what it finds is part of `Detector.statistics`
+
+
 class Detector(nn.Module, ABC):
     """A method: what it learns from good images, and how it scores a new one.
 
@@ -41,6 +71,7 @@ class Detector(nn.Module, ABC):
     title: str = ""  # the method's name as people write it
     paper: str = ""  # authors, year, title
     steps: int = 0  # gradient steps; 0 = closed form
+    batch_size: int = 8  # images read together, and in a training step
     uses_held_out: bool = False  # whether `close` looks at held-out images
     seed: int = 0
 
@@ -57,9 +88,25 @@ class Detector(nn.Module, ABC):
     def observe(self, images: Tensor) -> None:
         """Take statistics from nominal ``images``: one pass, any order, bounded memory."""
 
-    def loss(self, images: Tensor) -> Tensor:
-        """One batch's training loss, a scalar; called ``steps`` times after ``observe``."""
+    def loss(self, images: Tensor, frozen: State | None = None) -> Tensor:
+        """One batch's training loss, a scalar; called ``steps`` times after ``observe``.
+
+        ``frozen``: what :meth:`frozen` made of these images, where the caller has kept it. Random numbers come
+        from torch's global generator, which the caller seeds before every step.
+        """
         raise SettingsError(f"{type(self).__name__} is closed form: it has no training loss (steps = 0)")
+
+    def frozen(self, images: Tensor) -> State:
+        """What training reads of ``images`` through parts that never change, one row an image: may be kept between
+        epochs. Here nothing."""
+        return {}
+
+    def phases(self) -> Sequence[Phase | Look]:
+        """How training goes, in order. Here one phase of ``steps``: Adam at 1e-4 on :meth:`loss`."""
+        if not self.steps:
+            return ()
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return (Phase("train", self.steps, (Turn(self.loss, learned, adam(1e-4)),)),)
 
     @abstractmethod
     def statistics(self) -> State:
@@ -75,15 +122,15 @@ class Detector(nn.Module, ABC):
 
     @classmethod
     def merge(cls, states: Sequence[State], weights: Sequence[float]) -> State:
-        """Several sites' or ranks' unclosed states as one: here their weighted mean, entry by entry."""
+        """Several sites' or ranks' unclosed states as one: here their weighted mean, entry by entry, in float64."""
         total = float(sum(weights))
-        return {
-            name: sum(
-                (state[name] * (weight / total) for state, weight in zip(states, weights, strict=True)),
-                torch.zeros_like(states[0][name]),
-            )
-            for name in states[0]
-        }
+        merged = {}
+        for name, first in states[0].items():
+            mean = torch.zeros(first.shape, dtype=torch.float64, device=first.device)
+            for state, weight in zip(states, weights, strict=True):
+                mean += state[name].double() * (weight / total)
+            merged[name] = mean.to(first.dtype) if first.is_floating_point() else mean.round().to(first.dtype)
+        return merged
 
     @abstractmethod
     def close(self, held_out: Iterable[Tensor] = (), *, progress: Progress | None = None) -> None:
@@ -101,6 +148,11 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Scores:
         """Score ``images``. Pure, the same in ``train()`` and ``eval()``: this is what the ONNX graph holds."""
+
+    def train(self, mode: bool = True) -> Self:
+        """The detector itself, as it was: it answers alike in either mode. Networks learn inside ``loss`` alone,
+        under :func:`learning`."""
+        return super().train(False)
 
     def fitted_state(self) -> State:
         """Copies of what ``close`` left and ``forward`` reads, on the CPU, without the backbone.
@@ -136,6 +188,11 @@ class Detector(nn.Module, ABC):
                 f"{type(self).__name__} has not been fitted: show it good images with observe() and call close(), "
                 "or use andon.fit(folder)"
             )
+
+
+def adam(rate: float, **keywords: Any) -> Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]:
+    """A maker of Adam optimisers for :class:`Turn`: learning ``rate``, and keywords of ``torch.optim.Adam``."""
+    return lambda parameters: torch.optim.Adam(parameters, lr=rate, **keywords)
 
 
 def _replace(module: nn.Module, leaf: str, tensor: Tensor) -> None:

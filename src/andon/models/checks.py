@@ -53,6 +53,13 @@ def fraction(name: str, value: Any) -> float:
     return float(value)
 
 
+def share(name: str, value: Any) -> float:
+    """``value`` as float when it lies in [0, 1]; else :class:`SettingsError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SettingsError(f"{name} must be a share from 0 to 1, got {value!r}")
+    return float(value)
+
+
 def require_images(images: Tensor) -> None:
     """Raise :class:`ImageError` unless ``images`` is a float tensor (B, 3, H, W)."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():

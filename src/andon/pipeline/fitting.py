@@ -53,15 +53,17 @@ class FitOptions:
     target_rate: float = 0.01
     confidence: float = 0.95
     seed: int = 0
-    batch_size: int = 8
+    batch_size: int | None = None  # images in a batch; None: what the method asks for
     workers: int = 2
     checkpoint_seconds: float = 20.0  # how often an unfinished fit is kept
 
     def __post_init__(self) -> None:
         check_share("target_rate", self.target_rate)
         check_share("confidence", self.confidence)
-        for name, least in (("seed", 0), ("batch_size", 1), ("workers", 0)):
+        for name, least in (("seed", 0), ("workers", 0)):
             _check_whole(name, getattr(self, name), least)
+        if self.batch_size is not None:
+            _check_whole("batch_size", self.batch_size, 1)
         _check_number("checkpoint_seconds", self.checkpoint_seconds)
         if not isinstance(self.calibration, str | os.PathLike):
             _check_number("calibration", self.calibration)
@@ -135,13 +137,15 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     from andon.engine import Checkpoint, Reader
     from andon.engine import fit as run
     from andon.export import to_artifact
-    from andon.models import build
+    from andon.models import build, defaults
 
     say = progress or (lambda phase, done, total: None)
+    if options.batch_size is not None and "batch_size" in defaults(method):
+        settings = {**settings, "batch_size": options.batch_size}
     detector = build(method, **settings)
     parts = _parts(source, options, detector.uses_held_out)
     preprocessing = choose_preprocessing(parts.train, options)
-    reader = Reader(_loader(preprocessing), options.batch_size, options.workers)
+    reader = Reader(_loader(preprocessing), options.batch_size or detector.batch_size, options.workers)
     checkpoint = None
     if output is not None:
         reading = str(preprocessing.to_dict())

@@ -1,0 +1,121 @@
+"""Autoencoder: a network that has only ever copied good parts copies a defect badly.
+
+Bergmann, Löwe, Fauser, Sattlegger, Steger 2019, Improving Unsupervised Defect Segmentation by Applying Structural
+Similarity to Autoencoders (arXiv:1807.02011).
+
+    L(x, y) = s (1 - mean SSIM(x, y)) + (1 - s) mean |x - y|           (the paper's eq. 5 for s = 1; its l2 is l1 here)
+    map     = s (1 - SSIM(x, y)) + (1 - s) |x - y|, mean over channels
+
+Letters: x the image, y its reconstruction, s ``ssim_share``, C ``width``; B images, H and W the image.
+
+Differences from the paper: fully convolutional (any size, 1/16 of it in the bottleneck, ``latent`` channels) instead
+of 100 numbers an image; batch normalisation; the two losses can be mixed; the map is blurred, and the image score is
+its maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from andon.features.patches import blur_map
+from andon.features.similarity import ssim
+from andon.models.base import Phase, Scores, State, Turn, adam
+from andon.models.checks import number, require_images, share, whole
+from andon.models.trained import TrainedDetector, learning, redraw
+
+STRIDES = 4  # halvings: the bottleneck is 1/16 of the image
+
+
+class Autoencoder(TrainedDetector):
+    """Scores by what a small bottleneck fails to reproduce. Gives the reconstruction, too.
+
+    ``width`` channels at the first halving, doubled at each up to ``8 width``; ``latent`` channels in the bottleneck;
+    ``ssim_share`` in [0, 1] of structural similarity in loss and map, the rest is the absolute difference;
+    ``blur_sigma`` pixels.
+    """
+
+    title = "Autoencoder"
+    paper = "Bergmann et al. 2019, Improving Unsupervised Defect Segmentation by Applying Structural Similarity to Autoencoders"  # fmt: skip
+
+    def __init__(
+        self,
+        width: int = 24,
+        latent: int = 32,
+        ssim_share: float = 0.5,
+        steps: int = 1500,
+        batch_size: int = 8,
+        learning_rate: float = 1e-3,
+        blur_sigma: float = 4.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.width, self.latent = whole("width", width, 1), whole("latent", latent, 1)
+        self.ssim_share = share("ssim_share", ssim_share)
+        self.steps, self.batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
+        self.learning_rate = number("learning_rate", learning_rate)
+        self.blur_sigma, self.seed = number("blur_sigma", blur_sigma), whole("seed", seed)
+        widths = [min(2**level, 8) * width for level in range(STRIDES)]
+        self.encoder = nn.Sequential(
+            *(_down(i, o) for i, o in zip([3, *widths], widths, strict=False)),
+            nn.Conv2d(widths[-1], latent, 1),
+        )
+        self.decoder = nn.Sequential(
+            *(_up(i, o) for i, o in zip([latent, *widths[::-1]], widths[::-1], strict=False)),
+            nn.Conv2d(widths[0], 3, 3, padding=1),
+        )
+        self.reset()
+
+    def draw(self) -> None:
+        """Draw the weights anew."""
+        redraw(self.encoder, self.decoder)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """y (B, 3, H, W), in [0, 1] where it is like the images, from x (B, 3, H, W) in [0, 1]."""
+        y = self.decoder(self.encoder(images - 0.5)) + 0.5
+        size = (int(images.shape[2]), int(images.shape[3]))
+        return F.interpolate(y, size=size, mode="bilinear", align_corners=False)
+
+    def difference(self, x: Tensor, y: Tensor) -> Tensor:
+        """(B, 1, H, W): the map's formula above."""
+        s = self.ssim_share
+        apart = (1 - s) * (x - y).abs()
+        if s:
+            apart = apart + s * (1 - ssim(x, y))
+        return apart.mean(1, keepdim=True)
+
+    def loss(self, images: Tensor, frozen: State | None = None) -> Tensor:
+        """L (): the mean of the map."""
+        with learning(self.encoder, self.decoder):
+            return self.difference(images, self.reconstruct(images)).mean()
+
+    def phases(self) -> Sequence[Phase]:
+        """One phase of Adam, the rate falling tenfold for the last fifth."""
+        turn = Turn(self.loss, list(self.parameters()), adam(self.learning_rate))
+        return (Phase("train", self.steps, (turn,), lambda done: 1.0 if done < 0.8 else 0.1),)
+
+    def forward(self, images: Tensor) -> Scores:
+        """Raw scores of ``images`` (B, 3, H, W), and their reconstruction."""
+        self.require_fitted()
+        require_images(images)
+        y = self.reconstruct(images)
+        anomaly_map = blur_map(self.difference(images, y), self.blur_sigma)
+        return Scores(anomaly_map, anomaly_map.flatten(1).amax(1), y.clamp(0, 1))
+
+
+def _down(i: int, o: int) -> nn.Module:
+    """(B, I, h, w) -> (B, O, h / 2, w / 2), two convolutions."""
+    return nn.Sequential(
+        nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(),
+        nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(),
+    )  # fmt: skip
+
+
+def _up(i: int, o: int) -> nn.Module:
+    """(B, I, h, w) -> (B, O, 2 h, 2 w)."""
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(i, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(),
+    )  # fmt: skip
