@@ -8,17 +8,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from andon.cli import andon
 from andon.errors import DataError, SettingsError
-from andon.features import distill as module
 from andon.features.backbones import load_backbone
+from andon.features.crop_store import CropStore
 from andon.features.crops import CropSource, disturb, draw_texture, list_images
-from andon.features.distill import Distillation, Moments, Recipe, Store, Targets, distill, main, normalised
-from andon.features.student import LAYERS, AndonS, StudentNet, folded_state, student_from_state
+from andon.features.distill import Distillation, Recipe, distill, make_store, normalised, schedule
+from andon.features.student import (
+    LAYERS,
+    AndonS,
+    Shape,
+    StudentNet,
+    folded_state,
+    shape_of,
+    student_from_state,
+)
+from andon.features.targets import Targets, _Sums
 from andon.features.trunk import Backbone, LayerInfo
+
+SMALL = Shape((8, 8, 16, 16), (0, 1, 1))
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight crops a shard instead of hundreds."""
+    monkeypatch.setattr("andon.features.crop_store.SHARD", 8)
 
 
 class Teacher(Backbone):
@@ -54,12 +74,12 @@ def photographs(tmp_path: Path) -> Path:
 
 def tiny(photographs: Path, **changes: object) -> Recipe:
     settings = {"images": (str(photographs),), "teachers": ("andon-s",), "steps": 6, "batch": 4, "crop": 64}
-    return Recipe(**(settings | {"first": 8, "kept": 12, "reuse": 2} | changes))  # type: ignore[arg-type]
+    return Recipe(**(settings | {"first": 8, "crops": 12, "shape": SMALL} | changes))  # type: ignore[arg-type]
 
 
 def test_moments_are_those_of_all_rows_together() -> None:
     x = torch.randn(500, 7) @ torch.randn(7, 7) + 3
-    moments = Moments(7)
+    moments = _Sums(7)
     for part in x.split(130):
         moments.add(part)
     mean, covariance = moments.close()
@@ -68,7 +88,7 @@ def test_moments_are_those_of_all_rows_together() -> None:
 
 
 def test_without_whitening_targets_keep_the_teachers_distances() -> None:
-    targets = Targets([Teacher()], whiten=0)
+    targets = Targets([Teacher()], LAYERS, whiten=0)
     batch = images(40)
     targets.fit([batch[:25], batch[25:]])
     assert targets.explained == pytest.approx({"stride8": 1.0, "stride16": 1.0})
@@ -81,7 +101,7 @@ def test_without_whitening_targets_keep_the_teachers_distances() -> None:
 
 
 def test_whitened_targets_have_unit_covariance() -> None:
-    targets = Targets([Teacher(), Teacher((10, 8), seed=1)], whiten=1)
+    targets = Targets([Teacher(), Teacher((10, 8), seed=1)], LAYERS, whiten=1)
     batch = images(40)
     targets.fit([batch])
     for layer, f in targets(batch).items():
@@ -90,7 +110,7 @@ def test_whitened_targets_have_unit_covariance() -> None:
 
 
 def test_each_teacher_has_the_same_say() -> None:
-    targets = Targets([Teacher(), Teacher((10, 8), seed=1)])
+    targets = Targets([Teacher(), Teacher((10, 8), seed=1)], LAYERS)
     weights = targets.weights("stride8")
     assert weights[:64].square().sum() == pytest.approx(1)
     assert weights[64:].square().sum() == pytest.approx(1)
@@ -98,26 +118,71 @@ def test_each_teacher_has_the_same_say() -> None:
 
 @pytest.mark.parametrize("whiten", [0.0, 0.5, 1.0])
 def test_targets_have_a_mean_variance_of_one(whiten: float) -> None:
-    targets = Targets([Teacher((80, 120))], whiten=whiten)
+    targets = Targets([Teacher((80, 120))], LAYERS, whiten=whiten)
     targets.fit([images(40)])
     for f in targets(images(40)).values():
         assert rows(f).var(0, correction=0).mean() == pytest.approx(1, rel=1e-3)
 
 
 def test_teachers_without_a_stride_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"stride16 needs a teacher with a layer of stride 16; got \{8\}"):
-        Targets([load_backbone("andon-s", ["stride8"])])
+    message = r"stride16 needs teachers with at least 96 channels of stride 16 together, got 0; .* the strides \[8\]"
+    with pytest.raises(SettingsError, match=message):
+        Targets([load_backbone("andon-s", ["stride8"])], LAYERS)
 
 
-def test_store_replaces_the_oldest_first() -> None:
-    store = Store(limit=3)
-    for n in range(5):
-        crop = torch.full((1, 3, 4, 4), n, dtype=torch.uint8)
-        store.put(crop, {layer: torch.full((1, 2, 1, 1), float(n)) for layer in LAYERS})
-    kept, targets = store.sample(np.random.default_rng(0), 10)
-    assert sorted(kept[:, 0, 0, 0].tolist()) == [2, 3, 4]
+def test_projections_survive_a_file() -> None:
+    targets, again = (Targets([Teacher()], LAYERS) for _ in range(2))
+    targets.fit([images(40)])
+    again.load(targets.state())
+    assert again.explained == pytest.approx(targets.explained)
+    for layer, f in targets(images(2, seed=1)).items():
+        assert torch.equal(f, again(images(2, seed=1))[layer])
+
+
+def numbered(numbers: range) -> dict[str, Tensor]:
+    """Crops that hold their own number, and targets that hold it, too."""
+    n = torch.tensor(list(numbers))
+    crops = n.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+    return {"images": crops, **{layer: n.float().view(-1, 1, 1, 1) for layer in LAYERS}}
+
+
+def test_a_store_gives_each_crop_with_its_own_targets_and_grows(tmp_path: Path) -> None:
+    made: list[range] = []
+
+    def make(numbers: range) -> dict[str, Tensor]:
+        made.append(numbers)
+        return numbered(numbers)
+
+    store = CropStore(tmp_path / "crops", LAYERS, {"seed": 0})
+    store.fill(10, make, lambda done: None)
+    CropStore(tmp_path / "crops", LAYERS, {"seed": 0}).fill(20, make, lambda done: None)
+    assert made == [range(8), range(8, 16), range(16, 24)]  # what was there was not made again
+    crops, targets = store.take(np.array([17, 3, 9]))
+    assert crops[:, 0, 0, 0].tolist() == [17, 3, 9]
     for layer in LAYERS:
-        assert targets[layer][:, 0, 0, 0].tolist() == kept[:, 0, 0, 0].tolist()  # each with its own target
+        assert targets[layer].dtype == torch.float32
+        assert targets[layer][:, 0, 0, 0].tolist() == [17, 3, 9]
+
+
+def test_a_shard_cut_short_is_made_again(tmp_path: Path) -> None:
+    store = CropStore(tmp_path, LAYERS, {})
+
+    def fails(numbers: range) -> dict[str, Tensor]:
+        parts = numbered(numbers)
+        del parts["stride16"]
+        parts["stride8"] = None  # type: ignore[assignment]
+        return parts
+
+    with pytest.raises(AttributeError):
+        store.fill(8, fails, lambda done: None)
+    store.fill(8, numbered, lambda done: None)
+    assert store.take(np.array([5]))[1]["stride16"].item() == 5
+
+
+def test_a_store_of_other_crops_is_refused(tmp_path: Path) -> None:
+    CropStore(tmp_path, LAYERS, {"seed": 0})
+    with pytest.raises(SettingsError, match="holds crops made in another way .* Name another folder"):
+        CropStore(tmp_path, LAYERS, {"seed": 1})
 
 
 def test_crops_are_repeatable_and_differ(photographs: Path) -> None:
@@ -162,6 +227,7 @@ def test_folder_without_images(tmp_path: Path) -> None:
         ({"steps": None}, "give either minutes or steps, got minutes=None and steps=None"),
         ({"minutes": 1.0}, "give either minutes or steps, got minutes=1.0 and steps=6"),
         ({"crop": 100}, "crop must be a multiple of 32 pixels, got 100"),
+        ({"crops": 7}, r"crops must be at least batch \(4\) and first \(8\), got 7"),
     ],
 )
 def test_recipe_refuses_what_makes_no_sense(
@@ -184,13 +250,23 @@ def test_folding_changes_nothing() -> None:
         torch.testing.assert_close(f, wanted[layer], atol=1e-4, rtol=1e-4)
 
 
-def test_student_learns_its_teacher(photographs: Path) -> None:
+def test_the_shape_is_read_from_the_weights() -> None:
+    for shape in (SMALL, Shape((8, 12, 16, 24), (2, 0, 3))):
+        assert shape_of(folded_state(StudentNet(norm=True, shape=shape))) == shape
+
+
+def test_student_learns_its_teacher(photographs: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    run = Distillation(tiny(photographs, steps=40, learning_rate=3e-3))
-    run.prepare()
+    recipe = tiny(photographs, steps=40, learning_rate=3e-3)
+    run = Distillation(recipe, make_store(recipe, tmp_path / "crops"))
     losses = [run.step() for _ in range(40)]
     assert run.progress() == 1
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[1:6])
+
+
+def test_the_rate_rises_from_above_zero_and_ends_at_zero() -> None:
+    assert schedule(0) > 0
+    assert schedule(1.0) == pytest.approx(0)
 
 
 def test_same_seed_same_bytes_and_a_file_that_loads(photographs: Path, tmp_path: Path) -> None:
@@ -204,43 +280,60 @@ def test_same_seed_same_bytes_and_a_file_that_loads(photographs: Path, tmp_path:
         text = file.metadata()["andon"]
     assert json.loads(text)["steps"] == 6
     assert str(photographs.parent) not in text  # names, not paths
-    net = load_backbone(a)
-    assert net.name == "andon-s"
-    assert all(f.isfinite().all() for f in net(images(1)).values())
+    assert all(f.isfinite().all() for f in load_backbone(a)(images(1)).values())
 
 
-def test_resumed_run_goes_on_where_it_was(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "s.safetensors"
-    monkeypatch.setattr(Distillation, "progress", lambda self: 1.0 if self.done >= 3 else 0.5)
-    first = distill(tiny(photographs), out)
-    monkeypatch.undo()
-    fitted = []
-    monkeypatch.setattr(module.Targets, "fit", lambda self, batches: fitted.append(1))
-    second = distill(tiny(photographs), out, resume=True)
-    assert (first.done, second.done) == (3, 6)
-    assert fitted == []  # the projection came with the checkpoint
-    for layer in LAYERS:
-        assert torch.equal(first.targets.projections[layer][1], second.targets.projections[layer][1])
-    assert second.seconds > first.seconds
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_and_resumed_run_ends_at_the_same_bytes(photographs: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole, halved = tmp_path / "whole.safetensors", tmp_path / "halved.safetensors"
+    distill(tiny(photographs), whole)
+
+    def stop(phase: str, done: int, total: int) -> None:
+        if phase == "train" and done == 4:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        distill(tiny(photographs), halved, save_every=0, say=stop)
+    with pytest.raises(SettingsError, match="the checkpoint was made by another recipe .* without --resume"):
+        distill(tiny(photographs, learning_rate=1.0), halved, resume=True)
+    run = distill(tiny(photographs), halved, resume=True)
+    assert run.done == 6
+    assert halved.read_bytes() == whole.read_bytes()
+
+
+def test_one_store_serves_students_of_several_shapes(photographs: Path, tmp_path: Path) -> None:
+    crops = tmp_path / "crops"
+    distill(tiny(photographs, steps=1), tmp_path / "a.safetensors", crops=crops)
+    before = sorted((path, path.stat().st_mtime_ns) for path in crops.glob("*.npy"))
+    wide = Shape((8, 8, 24, 24), (1, 1, 1))
+    distill(tiny(photographs, steps=1, shape=wide), tmp_path / "b.safetensors", crops=crops)
+    assert sorted((path, path.stat().st_mtime_ns) for path in crops.glob("*.npy")) == before
+    assert shape_of(dict(load_backbone(tmp_path / "b.safetensors").net.state_dict())) == wide  # type: ignore[union-attr, operator]
 
 
 def test_command_line(photographs: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.safetensors"
-    options = [
-        "--steps",
-        "2",
-        "--batch",
-        "2",
-        "--crop",
-        "64",
-        "--first",
-        "4",
-        "--kept",
-        "4",
-        "--threads",
-        "1",
+    sizes = ["--batch", "2", "--crops", "8", "--widths", "8,8,8,8", "--blocks", "0,0,1", "-q"]
+    asked = [
+        "backbone",
+        "train",
+        "--images",
+        str(photographs),
+        "--teacher",
+        "andon-s",
+        "-o",
+        str(out),
+        *sizes,
     ]
-    main(["--images", str(photographs), "--teachers", "andon-s", "--out", str(out), *options])
-    assert out.is_file()
+    done = CliRunner().invoke(andon, [*asked, "--steps", "2"])
+    assert done.exit_code == 0, done.output
+    assert "2 steps in" in done.output
+    assert f"Next:  andon fit PHOTOS -o part.andon --backbone {out}" in done.output
+    assert shape_of(load_file(out)) == Shape((8, 8, 8, 8), (0, 0, 1))
+    refused = CliRunner().invoke(andon, [*asked, "--widths", "8,8,8"])
+    assert refused.exit_code == 2
+    assert "'8,8,8' is not 4 whole numbers between commas" in refused.output

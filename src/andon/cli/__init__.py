@@ -30,6 +30,7 @@ COMMANDS = {  # name -> module; the order is the help's
     "doctor": "andon.cli.doctor",
     "methods": "andon.cli.methods",
     "backbones": "andon.cli.backbones",
+    "backbone": "andon.cli.backbone",
     "data": "andon.cli.data",
     "show": "andon.cli.show",
     "completion": "andon.cli.completion",

@@ -1,58 +1,57 @@
-"""Distil a small backbone from larger ones: `python -m andon.features.distill --help`.
+"""Distil a small backbone from larger ones: what `andon backbone train` runs.
 
-The student's features are the teachers', compressed, because a k-NN detector asks only for distances. Each
-teacher's channels are standardised on the images and weighted by 1 / sqrt(C), so that every teacher has the
-same say; all channels of a stride are projected together by PCA; components are scaled by their variance to
-the power -`whiten` / 2 (0 keeps the teachers' distances, 1 whitens). The student regresses the result, mean
-squared error. After Hinton et al. 2015 (arXiv:1503.02531) and the PDN of EfficientAD (arXiv:2303.14535).
+The student's features are the teachers', compressed (:mod:`andon.features.targets`), because a k-NN detector asks
+only for distances; it regresses them, mean squared error. After Hinton et al. 2015 (arXiv:1503.02531) and the PDN of
+EfficientAD (arXiv:2303.14535).
 
-A teacher's pass costs more than the student's, so crops and targets are kept and used about `reuse` times.
-Letters: D the student's channels, K the teachers' channels together.
+A teacher's pass costs several times the student's, so crops and targets are made once and kept on disk
+(:mod:`andon.features.crop_store`); students of any shape are then trained on them. Everything is a function of the
+recipe: a run that was stopped and resumed ends at the same bytes as one that was not.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from andon.errors import SettingsError
 from andon.features.backbones import load_backbone
+from andon.features.crop_store import IMAGES, CropStore
 from andon.features.crops import CropSource
-from andon.features.student import LAYERS, StudentNet, folded_state
-from andon.features.trunk import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from andon.features.student import ANDON_S, LAYERS, Shape, StudentNet, folded_state
+from andon.features.targets import Targets, channels_last, unit
+from andon.features.trunk import IMAGENET_MEAN, IMAGENET_STD
 from andon.files import atomic_write
 
-log = logging.getLogger("andon.distill")
-Features = dict[str, Tensor]
+Progress = Callable[[str, int, int], None]  # phase, done, total
+SMOOTHING = 0.98  # of the errors that are shown
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides the result, apart from the files' bytes. Either `minutes` or `steps` ends it."""
+    """All that decides the result, apart from the files' bytes. Either `minutes` or `steps` ends the training."""
 
-    images: tuple[str, ...] = ()
-    teachers: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()  # folders of photographs
+    teachers: tuple[str, ...] = ()  # names or files
+    shape: Shape = ANDON_S
+    crops: int = 16384
+    crop: int = 160  # pixels, a side
+    first: int = 768  # crops that the projection is taken from
+    whiten: float = 0.5
+    drawn: float = 0.25  # share of crops drawn by code
     minutes: float | None = None
     steps: int | None = None
     batch: int = 24
-    crop: int = 160
-    reuse: int = 12
-    kept: int = 3072
-    first: int = 768
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
-    whiten: float = 0.5
-    drawn: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,150 +63,95 @@ class Recipe:
             )
         if self.crop % 32:
             raise SettingsError(f"crop must be a multiple of 32 pixels, got {self.crop}")
+        if self.crops < max(self.batch, self.first):
+            raise SettingsError(
+                f"crops must be at least batch ({self.batch}) and first ({self.first}), got {self.crops}"
+            )
+
+    def named(self) -> dict[str, Any]:
+        """The recipe as JSON can hold it, with names for paths."""
+        return {**asdict(self), "images": _names(self.images), "teachers": _names(self.teachers),
+                "shape": self.shape._asdict()}  # fmt: skip
+
+    def crops_key(self) -> dict[str, Any]:
+        """What decides the crops and their targets."""
+        wanted = ("images", "teachers", "crop", "first", "whiten", "drawn", "seed")
+        return {name: value for name, value in self.named().items() if name in wanted}
 
 
-class Targets:
-    """The teachers' features, standardised, weighted, projected: `targets(images)` -> {layer: map}."""
-
-    def __init__(self, teachers: Sequence[Backbone], whiten: float = 0.5) -> None:
-        self.teachers, self.whiten = list(teachers), whiten
-        strides = {info.stride for teacher in teachers for info in teacher.layers.values()}
-        for layer, info in LAYERS.items():
-            if info.stride not in strides:
-                raise SettingsError(
-                    f"{layer} needs a teacher with a layer of stride {info.stride}; got {strides}"
-                )
-        for teacher in teachers:
-            channels_last(teacher)
-        self.projections: dict[str, tuple[Tensor, Tensor]] = {}  # layer -> offset (K,), matrix (K, D)
-        self.explained: dict[str, float] = {}
-
-    @torch.inference_mode()
-    def raw(self, images: Tensor) -> Features:
-        """{layer: (B, K, h, w)}: at each stride, the features of all teachers side by side."""
-        found: dict[int, list[Tensor]] = {}
-        for teacher in self.teachers:
-            features = teacher(images)
-            for layer, info in teacher.layers.items():
-                found.setdefault(info.stride, []).append(features[layer])
-        return {layer: torch.cat(found[info.stride], 1) for layer, info in LAYERS.items()}
-
-    def weights(self, layer: str) -> Tensor:
-        """(K,): 1 / sqrt(C) for each channel of a teacher's map with C channels."""
-        infos = [info for teacher in self.teachers for info in teacher.layers.values()]
-        counts = [info.channels for info in infos if info.stride == LAYERS[layer].stride]
-        return torch.cat([torch.full((c,), c**-0.5) for c in counts])
-
-    def fit(self, batches: Sequence[Tensor]) -> None:
-        """Take mean, scale and principal components from images (B, 3, H, W)."""
-        moments: dict[str, Moments] = {}
-        for images in batches:
-            for layer, f in self.raw(images).items():
-                moments.setdefault(layer, Moments(f.shape[1])).add(f.movedim(1, -1).flatten(0, 2))
-        for layer, moment in moments.items():
-            self._project(layer, *moment.close())
-
-    def _project(self, layer: str, mean: Tensor, covariance: Tensor) -> None:
-        """PCA of the standardised, weighted features; the D kept components have a mean variance of 1."""
-        d = LAYERS[layer].channels
-        scale = self.weights(layer).double() / covariance.diagonal().clamp_min(1e-12).sqrt()
-        variances, vectors = torch.linalg.eigh(scale[:, None] * covariance * scale)
-        kept, basis = variances[-d:].flip(0), vectors[:, -d:].flip(1)
-        gain = kept ** (-self.whiten / 2)
-        gain = gain / (kept * gain**2).mean().sqrt()
-        self.projections[layer] = (mean.float(), (scale[:, None] * basis * gain).float())
-        self.explained[layer] = float(kept.sum() / variances.sum())
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Features:
-        """{layer: (B, D, h, w)}."""
-        out = {}
-        for layer, f in self.raw(images).items():
-            offset, matrix = self.projections[layer]
-            out[layer] = ((f.movedim(1, -1) - offset) @ matrix).movedim(-1, 1)
-        return out
+def _names(paths: Sequence[str]) -> list[str]:
+    return [Path(path).name for path in paths]
 
 
-class Moments:
-    """Running sums for the mean (K,) and covariance (K, K) of rows, in float64."""
+def _silent(phase: str, done: int, total: int) -> None:
+    """Say nothing."""
 
-    def __init__(self, k: int) -> None:
-        self.count = 0
-        self.total = torch.zeros(k, dtype=torch.float64)
-        self.outer = torch.zeros(k, k, dtype=torch.float64)
 
-    def add(self, rows: Tensor) -> None:
-        """rows (N, K)."""
-        self.count += len(rows)
-        self.total += rows.double().sum(0)
-        self.outer += (rows.T @ rows).double()
+def make_store(recipe: Recipe, folder: Path, say: Progress = _silent, device: str = "cpu") -> CropStore:
+    """The crops of ``recipe`` with their targets in ``folder``: made, or as far as missing, or as they are there."""
+    store = CropStore(folder, LAYERS, recipe.crops_key())
+    source = CropSource(recipe.images, recipe.crop, recipe.drawn)
+    teachers: list[Targets] = []  # opened only when a crop is missing
 
-    def close(self) -> tuple[Tensor, Tensor]:
-        """mean (K,), covariance (K, K)."""
-        mean = self.total / self.count
-        return mean, self.outer / self.count - mean.outer(mean)
+    def draw(numbers: range) -> Tensor:
+        return torch.from_numpy(np.concatenate([
+            source.batch(np.random.default_rng([recipe.seed, n]), 1) for n in numbers
+        ]))  # fmt: skip
+
+    def make(numbers: range) -> dict[str, Tensor]:
+        if not teachers:
+            teachers.append(_targets(recipe, folder, draw, device))
+        parts: list[dict[str, Tensor]] = []
+        for start in range(numbers.start, numbers.stop, recipe.batch):
+            images = draw(range(start, min(start + recipe.batch, numbers.stop)))
+            features = teachers[0](unit(images).to(device))
+            parts.append({IMAGES: images, **{layer: f.cpu().contiguous() for layer, f in features.items()}})
+            say("crops", start + len(images), recipe.crops)
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    store.fill(recipe.crops, make, lambda done: say("crops", done, recipe.crops))
+    return store
+
+
+def _targets(recipe: Recipe, folder: Path, draw: Callable[[range], Tensor], device: str) -> Targets:
+    """The teachers, with the projection that the folder keeps or that is taken from the first crops now."""
+    from safetensors.torch import load_file, save
+
+    targets = Targets([load_backbone(name).to(device) for name in recipe.teachers], LAYERS, recipe.whiten)
+    kept = folder / "projection.safetensors"
+    if kept.exists():
+        targets.load(load_file(kept))
+        return targets
+    starts = range(0, recipe.first, recipe.batch)
+    targets.fit([unit(draw(range(n, min(n + recipe.batch, recipe.first)))).to(device) for n in starts])
+    with atomic_write(kept) as file:
+        file.write(save(targets.state()))
+    return targets
 
 
 @dataclass
-class Store:
-    """Crops and their targets, the oldest replaced first. images (N, 3, S, S) uint8; targets float16."""
-
-    limit: int
-    images: list[Tensor] = field(default_factory=list)
-    targets: list[Features] = field(default_factory=list)
-    at: int = 0
-
-    def put(self, images: Tensor, targets: Features) -> None:
-        """Add a batch; once `limit` crops are kept, in the place of the oldest."""
-        for n in range(len(images)):
-            item = {layer: target[n].half() for layer, target in targets.items()}
-            if len(self.images) < self.limit:
-                self.images.append(images[n])
-                self.targets.append(item)
-            else:
-                self.images[self.at], self.targets[self.at] = images[n], item
-                self.at = (self.at + 1) % self.limit
-
-    def sample(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Features]:
-        """(count, 3, S, S) uint8 and {layer: (count, D, h, w)} float32, without repetition."""
-        chosen = rng.choice(len(self.images), size=min(count, len(self.images)), replace=False)
-        images = torch.stack([self.images[n] for n in chosen])
-        targets = [self.targets[n] for n in chosen]
-        return images, {layer: torch.stack([target[layer] for target in targets]).float() for layer in LAYERS}
-
-
 class Distillation:
-    """One run: `prepare()`, then `step()` until `progress()` is 1."""
+    """One run of training a student on a store: `step()` until `progress()` is 1."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        torch.manual_seed(recipe.seed)
-        self.rng = np.random.default_rng(recipe.seed)
-        self.source = CropSource(recipe.images, recipe.crop, recipe.drawn)
-        self.targets = Targets([load_backbone(teacher) for teacher in recipe.teachers], recipe.whiten)
-        self.net = StudentNet(norm=True)
+    recipe: Recipe
+    store: CropStore
+    device: str = "cpu"
+    done: int = 0
+    seconds: float = 0.0
+    errors: dict[str, float] = field(default_factory=dict)  # layer -> 1 - R^2, smoothed
+    curve: list[tuple[int, float]] = field(default_factory=list)  # step, mean error
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(self.recipe.seed)
+        self.net = StudentNet(norm=True, shape=self.recipe.shape).to(self.device)
         channels_last(self.net)
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         plain = [p for p in self.net.parameters() if p.ndim == 1]
         groups = [
-            {"params": decay, "weight_decay": recipe.weight_decay},
+            {"params": decay, "weight_decay": self.recipe.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-        self.store = Store(recipe.kept)
-        self.done, self.seconds = 0, 0.0
-        self.recent: dict[str, float] = {}
-
-    def prepare(self) -> None:
-        """Draw the first crops, fit the projection on them unless a checkpoint had it, keep their targets."""
-        first = [self._draw() for _ in range(max(1, self.recipe.first // self.recipe.batch))]
-        if not self.targets.projections:
-            self.targets.fit([unit(images) for images in first])
-        for images in first:
-            self.store.put(images, self.targets(unit(images)))
-
-    def _draw(self) -> Tensor:
-        return torch.from_numpy(self.source.batch(self.rng, self.recipe.batch))
+        self.optimiser = torch.optim.AdamW(groups, lr=self.recipe.learning_rate)
 
     def progress(self) -> float:
         """The part of the run that is done, 0 to 1."""
@@ -217,69 +161,65 @@ class Distillation:
 
     def step(self) -> float:
         """One step of the optimiser; returns the loss, 1 - R^2 averaged over the layers."""
-        if self.done % self.recipe.reuse == 0:
-            fresh = self._draw()
-            self.store.put(fresh, self.targets(unit(fresh)))
-        images, wanted = self.store.sample(self.rng, self.recipe.batch)
+        start = time.monotonic()
+        images, wanted = self.store.take(self._batch())
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.learning_rate * schedule(self.progress())
         self.net.train()
-        given = self.net(normalised(unit(images)))
-        losses = {layer: (given[layer] - wanted[layer]).square().mean() for layer in LAYERS}
+        given = self.net(normalised(unit(images.to(self.device))))
+        losses = {layer: (given[layer] - wanted[layer].to(self.device)).square().mean() for layer in LAYERS}
         loss = torch.stack(list(losses.values())).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
         self.done += 1
+        self._note({layer: float(value.detach()) for layer, value in losses.items()})
+        self.seconds += time.monotonic() - start
+        return float(loss.detach())
+
+    def _batch(self) -> np.ndarray:
+        """The numbers of the step's crops; every epoch is a permutation of its own."""
+        count, batch = self.recipe.crops, self.recipe.batch
+        epoch, at = divmod(self.done, count // batch)
+        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(count)
+        return order[at * batch : (at + 1) * batch]
+
+    def _note(self, losses: dict[str, float]) -> None:
         for layer, value in losses.items():
-            self.recent[layer] = 0.98 * self.recent.get(layer, value.item()) + 0.02 * value.item()
-        return loss.item()
+            self.errors[layer] = SMOOTHING * self.errors.get(layer, value) + (1 - SMOOTHING) * value
+        if self.done % 50 == 0:
+            self.curve.append((self.done, sum(self.errors.values()) / len(self.errors)))
 
     def checkpoint(self) -> dict[str, Any]:
-        """All that `restore` needs; the stored crops are drawn anew."""
-        return {
-            "net": self.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "projections": self.targets.projections,
-            "explained": self.targets.explained,
-            "done": self.done,
-            "seconds": self.seconds,
-            "rng": json.dumps(self.rng.bit_generator.state),
-        }
-
-    def notes(self) -> dict[str, Any]:
-        """What the student's file says about its making: the recipe, with names for paths, and the steps taken."""
-        recipe = asdict(self.recipe)
-        for part in ("images", "teachers"):
-            recipe[part] = [Path(name).name for name in recipe[part]]
-        return {"architecture": "andon-s", "steps": self.done, "recipe": recipe}
+        """All that `restore` needs."""
+        return {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(),
+                "recipe": json.dumps(self.recipe.named()), "done": self.done, "seconds": self.seconds,
+                "errors": dict(self.errors), "curve": list(self.curve)}  # fmt: skip
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint. Raises :class:`SettingsError` for one of another recipe."""
+        if saved["recipe"] != json.dumps(self.recipe.named()):
+            raise SettingsError(
+                f"the checkpoint was made by another recipe ({saved['recipe']}), not {json.dumps(self.recipe.named())}. "
+                "Give the same options to resume, or start over without --resume."
+            )
         self.net.load_state_dict(saved["net"])
         self.optimiser.load_state_dict(saved["optimiser"])
-        self.targets.projections, self.targets.explained = saved["projections"], saved["explained"]
         self.done, self.seconds = saved["done"], saved["seconds"]
-        self.rng.bit_generator.state = json.loads(saved["rng"])
+        self.errors, self.curve = dict(saved["errors"]), list(saved["curve"])
 
-
-def channels_last(module: nn.Module) -> None:
-    """Lay the weights of the module's convolutions out channels last, which is faster on processors."""
-    for parameter in module.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-def unit(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 -> float32 in [0, 1], channels last, which is faster on processors."""
-    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
+    def notes(self) -> dict[str, Any]:
+        """What the student's file says about its making."""
+        return {"architecture": "andon student", "steps": self.done, "recipe": self.recipe.named(),
+                "errors": {layer: round(value, 4) for layer, value in self.errors.items()}}  # fmt: skip
 
 
 def normalised(images: Tensor) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> what `StudentNet` takes."""
-    return (images - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(
-        1, 3, 1, 1
+    mean, std = (
+        torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD)
     )
+    return (images - mean) / std
 
 
 def schedule(progress: float, warm_up: float = 0.02) -> float:
@@ -289,7 +229,7 @@ def schedule(progress: float, warm_up: float = 0.02) -> float:
     [0.5, 1.0, 0.5, 0.0]
     """
     if progress < warm_up:
-        return progress / warm_up
+        return max(progress, 1e-3) / warm_up
     return float(0.5 * (1 + np.cos(np.pi * (progress - warm_up) / (1 - warm_up))))
 
 
@@ -297,38 +237,43 @@ def write_student(net: StudentNet, path: str | Path, notes: dict[str, Any]) -> N
     """Write the folded network as 16-bit floats, safetensors; `notes` go into its metadata as one JSON text."""
     from safetensors.torch import save
 
-    state = {key: value.half().contiguous() for key, value in folded_state(net).items()}
+    state = {key: value.cpu().half().contiguous() for key, value in folded_state(net).items()}
     with atomic_write(path) as file:
         file.write(save(state, metadata={"andon": json.dumps(notes)}))
 
 
 def distill(
-    recipe: Recipe, out: str | Path, *, resume: bool = False, save_every: float = 120.0
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    crops: str | Path | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    save_every: float = 120.0,
+    say: Progress | None = None,
 ) -> Distillation:
     """Run the recipe and write the student to `out`, its checkpoint beside it as `<out>.checkpoint`.
 
-    Every `save_every` seconds both are replaced, so a run that is killed leaves a usable file and can
-    `resume`; the crops are then drawn anew, so a resumed run ends as well, not at the same bytes.
+    `crops`: the folder that keeps crops and targets, `<out>.crops` when None; another student may use them again.
+    Every `save_every` seconds both files are replaced, so that a run that is killed leaves a usable student and can
+    `resume`. Raises :class:`SettingsError` for a recipe that makes no sense, or another than the one resumed.
     """
-    run = Distillation(recipe)
-    checkpoint = Path(f"{out}.checkpoint")
-    if resume and checkpoint.exists():
-        run.restore(torch.load(checkpoint, weights_only=True))
-        log.info("resumed at step %d", run.done)
-    begun = time.monotonic() - run.seconds
-    run.prepare()
-    log.info("variance kept by the projection: %s", run.targets.explained)
+    say = say or _silent
+    store = make_store(recipe, Path(crops or f"{out}.crops"), say, device)
+    run, kept = Distillation(recipe, store, device), Path(f"{out}.checkpoint")
+    if resume and kept.exists():
+        run.restore(torch.load(kept, weights_only=True))
     last = time.monotonic()
     while run.progress() < 1:
         run.step()
-        run.seconds = time.monotonic() - begun
-        if run.done % 50 == 0:
-            errors = {layer: round(value, 4) for layer, value in run.recent.items()}
-            log.info("step %d  %.0f s  1-R2 %s", run.done, run.seconds, errors)
+        say(
+            "train",
+            *(round(1000 * run.progress()), 1000) if recipe.steps is None else (run.done, recipe.steps),
+        )
         if time.monotonic() - last > save_every:
-            _save(run, out, checkpoint)
+            _save(run, out, kept)
             last = time.monotonic()
-    _save(run, out, checkpoint)
+    _save(run, out, kept)
     return run
 
 
@@ -336,35 +281,3 @@ def _save(run: Distillation, out: str | Path, checkpoint: Path) -> None:
     write_student(run.net, out, run.notes())
     with atomic_write(checkpoint) as file:
         torch.save(run.checkpoint(), file)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m andon.features.distill", description=__doc__)
-    add = parser.add_argument
-    add("--images", nargs="*", default=(), metavar="DIR", help="folders of photographs, searched downwards")
-    add("--teachers", nargs="+", required=True, metavar="BACKBONE", help="names or files of the teachers")
-    add("--out", required=True, metavar="FILE", help="the student, safetensors")
-    add("--minutes", type=float, help="end after so many minutes; the learning rate falls accordingly")
-    add("--steps", type=int, help="end after so many steps; repeatable on one machine")
-    add("--resume", action="store_true", help="continue from FILE.checkpoint")
-    add("--threads", type=int, help="processor threads")
-    for name in ("batch", "crop", "reuse", "kept", "first", "seed"):
-        add(f"--{name}", type=int, default=getattr(Recipe, name))
-    for name in ("learning_rate", "weight_decay", "whiten", "drawn"):
-        add(f"--{name.replace('_', '-')}", type=float, default=getattr(Recipe, name))
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = vars(_parser().parse_args(arguments))
-    out, resume, threads = options.pop("out"), options.pop("resume"), options.pop("threads")
-    if threads:
-        torch.set_num_threads(threads)
-    options["images"], options["teachers"] = tuple(options["images"]), tuple(options["teachers"])
-    distill(Recipe(**options), out, resume=resume)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,9 +7,11 @@ quantisation keeps; two short outputs, because k-NN pays for each channel. 0.66 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,9 +19,17 @@ from torch.nn import functional as F
 from andon.features.trunk import Backbone, LayerInfo, fold_state, upto
 
 WEIGHTS = "weights/andon-s.safetensors"
-WIDTHS = (32, 32, 80, 160)  # channels at stride 2, 4, 8 and 16
-BLOCKS = (1, 2, 2)  # residual blocks at stride 4, 8 and 16
 LAYERS = {"stride8": LayerInfo(64, 8), "stride16": LayerInfo(96, 16)}
+
+
+class Shape(NamedTuple):
+    """How wide and deep a student is."""
+
+    widths: tuple[int, int, int, int] = (32, 32, 80, 160)  # channels at stride 2, 4, 8 and 16
+    blocks: tuple[int, int, int] = (1, 2, 2)  # residual blocks at stride 4, 8 and 16
+
+
+ANDON_S = Shape()
 
 
 class ConvNorm(nn.Module):
@@ -64,12 +74,12 @@ class Stage(nn.Module):
 class StudentNet(nn.Module):
     """The network of `andon-s`, trainable. images (B, 3, H, W) normalised -> {layer: features}."""
 
-    def __init__(self, norm: bool, layers: Sequence[str] = tuple(LAYERS)) -> None:
+    def __init__(self, norm: bool, layers: Sequence[str] = tuple(LAYERS), shape: Shape = ANDON_S) -> None:
         super().__init__()
-        c2, c4, c8, c16 = WIDTHS
-        self.stem = nn.Sequential(Stage(3, c2, 0, norm), Stage(c2, c4, BLOCKS[0], norm))
+        (c2, c4, c8, c16), (b4, b8, b16) = shape
+        self.stem = nn.Sequential(Stage(3, c2, 0, norm), Stage(c2, c4, b4, norm))
         self.depth = upto(LAYERS, layers)
-        stages = {"stride8": Stage(c4, c8, BLOCKS[1], norm), "stride16": Stage(c8, c16, BLOCKS[2], norm)}
+        stages = {"stride8": Stage(c4, c8, b8, norm), "stride16": Stage(c8, c16, b16, norm)}
         heads = {"stride8": nn.Conv2d(c8, 64, 1), "stride16": nn.Conv2d(c16, 96, 1)}
         self.stages = nn.ModuleDict({layer: stages[layer] for layer in self.depth})
         self.heads = nn.ModuleDict({layer: heads[layer] for layer in layers})
@@ -88,9 +98,9 @@ class StudentNet(nn.Module):
 class AndonS(Backbone):
     """`andon-s`, folded and frozen. `stride8` has 64 channels, `stride16` 96."""
 
-    def __init__(self, layers: Sequence[str] = tuple(LAYERS)) -> None:
+    def __init__(self, layers: Sequence[str] = tuple(LAYERS), shape: Shape = ANDON_S) -> None:
         super().__init__("andon-s", LAYERS, layers)
-        self.net = StudentNet(norm=False, layers=tuple(self.layers))
+        self.net = StudentNet(norm=False, layers=tuple(self.layers), shape=shape)
         self.freeze()
 
     def trunk(self, x: Tensor) -> dict[str, Tensor]:
@@ -100,8 +110,17 @@ class AndonS(Backbone):
 
 def student_from_state(state: Mapping[str, Tensor], layers: Sequence[str] | None = None) -> AndonS:
     """An `andon-s` from a folded state (`stem.0.down.conv.weight`, ...), 16-bit floats or 32-bit."""
-    net = AndonS(layers or tuple(LAYERS))
+    net = AndonS(layers or tuple(LAYERS), shape_of(state))
     return net.load_frozen({f"net.{key}": value.float() for key, value in state.items()})
+
+
+def shape_of(state: Mapping[str, Tensor]) -> Shape:
+    """The widths and depths that a student's weights have."""
+    parts = ("stem.0", "stem.1", "stages.stride8", "stages.stride16")
+    widths = [int(state[f"{part}.down.conv.weight"].shape[0]) for part in parts]
+    blocks = [len([key for key in state if re.fullmatch(rf"{re.escape(part)}\.blocks\.\d+\.conv1\.conv\.weight", key)])
+              for part in parts[1:]]  # fmt: skip
+    return Shape((widths[0], widths[1], widths[2], widths[3]), (blocks[0], blocks[1], blocks[2]))
 
 
 def folded_state(net: StudentNet) -> dict[str, Tensor]:
