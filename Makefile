@@ -19,7 +19,7 @@ demo: $(VENV)/.ready  ## the main job on images that the package draws; prints v
 	@$(BIN)/andon demo
 
 test: $(VENV)/.ready  ## every test, doctests included
-	@$(BIN)/python -m pytest -n $(JOBS) --doctest-modules src tests
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --doctest-modules src tests
 
 lint: $(VENV)/.ready  ## ruff: rules and format
 	@$(BIN)/ruff check src tests benchmarks tools

@@ -33,8 +33,107 @@ TEST = torch.cat([GOOD, BAD])
 
 # Settings that make a method small and quick, for those whose defaults are not.
 SMALL: dict[str, dict[str, Any]] = {
+    "vae": {
+        "width": 6,
+        "latent": 4,
+        "levels": 2,
+        "ssim_share": 0.2,
+        "steps": 25,
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+        "blur_sigma": 2.0,
+    },
+    "ganomaly": {
+        "width": 6,
+        "latent": 4,
+        "levels": 2,
+        "score": "peak",
+        "steps": 20,
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+        "blur_sigma": 2.0,
+    },
+    "fanogan": {
+        "width": 4,
+        "latent": 8,
+        "critic_turns": 1,
+        "kappa": 0.1,
+        "score": "peak",
+        "steps": 10,
+        "encoder_steps": 15,
+        "learning_rate": 1e-3,
+        "encoder_rate": 1e-2,
+        "batch_size": 4,
+        "blur_sigma": 2.0,
+    },
+    "draem": {
+        "width": 2,
+        "segment_width": 8,
+        "levels": 1,
+        "smoothing": 9,
+        "steps": 40,
+        "learning_rate": 3e-3,
+        "batch_size": 4,
+    },
     "patchcore": {"bank_limit": 400, "buffer_limit": 20_000},
+    "riad": {
+        "sizes": [8],
+        "sets": 3,
+        "width": 24,
+        "levels": 2,
+        "fold": 4,
+        "steps": 40,
+        "batch_size": 2,
+        "learning_rate": 1e-2,
+        "blur_sigma": 4.0,
+    },
+    "gcad": {
+        "bottleneck": 4,
+        "global_channels": 4,
+        "width": 8,
+        "levels": 2,
+        "steps": 20,
+        "batch_size": 4,
+        "learning_rate": 5e-3,
+        "blur_sigma": 2.0,
+    },
     "padim": {"dimensions": 20},
+    "csflow": {
+        "layers": ["fine"],
+        "blocks": 1,
+        "width": 8,
+        "steps": 20,
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+        "blur_sigma": 6.0,
+    },
+    "fastflow": {"flow_steps": 2, "steps": 30, "learning_rate": 1e-2, "batch_size": 4, "blur_sigma": 6.0},
+    "cflow": {
+        "coupling_layers": 2,
+        "position_channels": 8,
+        "fibre": 256,
+        "steps": 30,
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+        "blur_sigma": 6.0,
+    },
+    "stfpm": {"width": 16, "blocks": 0, "steps": 40, "batch_size": 2, "blur_sigma": 4.0},
+    "uninformed_students": {
+        "layers": ["fine"],
+        "students": 2,
+        "width": 8,
+        "steps": 20,
+        "learning_rate": 3e-3,
+        "blur_sigma": 6.0,
+    },
+    "efficientad": {
+        "layers": ["fine"],
+        "width": 8,
+        "autoencoder_width": 4,
+        "steps": 15,
+        "learning_rate": 3e-3,
+        "blur_sigma": 6.0,
+    },
     "autoencoder": {
         "width": 8,
         "latent": 4,
@@ -44,11 +143,54 @@ SMALL: dict[str, dict[str, Any]] = {
         "batch_size": 4,
         "blur_sigma": 2.0,
     },
+    "reverse_distillation": {
+        "blocks": 1,
+        "steps": 40,
+        "batch_size": 4,
+        "learning_rate": 2e-2,
+        "blur_sigma": 6.0,
+    },
+    "simplenet": {
+        "layers": ["fine"],
+        "hidden": 64,
+        "noise": 0.5,
+        "steps": 40,
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+    },
+    "supersimplenet": {
+        "layers": ["fine"],
+        "hidden": 128,
+        "channels": 8,
+        "noise": 2.0,
+        "steps": 40,
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+        "blur_sigma": 6.0,
+    },
+    "dinomaly": {
+        "depth": 2,
+        "width": 16,
+        "steps": 30,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "blur_sigma": 6.0,
+    },
+    "vit_inpainting": {
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+        "steps": 40,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+    },
 }
 # Settings under which 8 images already reach the bound on what is kept while observing.
 BOUNDED: dict[str, dict[str, Any]] = {"patchcore": {"bank_limit": 100, "buffer_limit": 600}}
 
-every_method = pytest.mark.parametrize("method", list(DETECTORS))
+every_method = pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in DETECTORS]
+)
 
 
 def new(method: str, **settings: Any) -> Detector:
@@ -85,9 +227,17 @@ def same(a: State, b: State) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+class _Fitted(dict[str, Detector]):
+    """Each method fitted once, when it is first asked for."""
+
+    def __missing__(self, method: str) -> Detector:
+        self[method] = fit(method)
+        return self[method]
+
+
 @pytest.fixture(scope="module")
 def fitted() -> dict[str, Detector]:
-    return {method: fit(method) for method in DETECTORS}
+    return _Fitted()
 
 
 @every_method

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from andon.features import drawn
-from andon.features.drawn import SCENES, draw_texture, paint
+from andon.features.drawn import SCENES, colour, draw_texture, layout, overlay, paint, printed
 
 ONES = np.ones((32, 32), np.float32)
 
@@ -80,8 +80,8 @@ def test_half_of_the_palettes_are_grey_and_all_have_contrast() -> None:
 
 
 def test_defects_change_a_part_of_the_picture() -> None:
-    ground = drawn._ground(seeded(0), 96)
-    changed = [(drawn._defect(seeded(seed), ground) != ground).any(axis=2).mean() for seed in range(60)]
+    ground = printed.plain_ground(seeded(0), 96)
+    changed = [(overlay.add_defect(seeded(seed), ground) != ground).any(axis=2).mean() for seed in range(60)]
     assert np.mean([0 < share < 0.5 for share in changed]) > 0.6
     assert np.mean([share > 0 for share in changed]) > 0.8
 
@@ -89,7 +89,7 @@ def test_defects_change_a_part_of_the_picture() -> None:
 def test_gradient_noise_equals_perlins_sum_over_corners() -> None:
     """The product of matrices against the textbook's loop over pixels and their four corners."""
     size, cells = 20, 3.0
-    got = drawn._octave(seeded(4), size, cells, cells)
+    got = layout.gradient_noise(seeded(4), size, cells, cells)
     rng = seeded(4)
     shift_y, shift_x = np.float32(rng.random()), np.float32(rng.random())
     a = rng.random((6, 6), dtype=np.float32) * 2 * np.pi
@@ -109,7 +109,7 @@ def test_cellular_noise_equals_the_distance_to_all_points() -> None:
     u, v = np.meshgrid(
         np.linspace(0.2, 4.7, 40, dtype=np.float32), np.linspace(-2.3, 1.9, 40, dtype=np.float32)
     )
-    first, second, owner = drawn._cellular(seeded(1), u, v)
+    first, second, owner = layout._cellular(seeded(1), u, v)
     rng = seeded(1)
     columns, rows = 7, 7  # cells 0 ... 6: one before and one after those that are touched
     jitter = rng.random((2, columns * rows), dtype=np.float32) * np.float32(rng.uniform(0.5, 1))
@@ -122,6 +122,6 @@ def test_cellular_noise_equals_the_distance_to_all_points() -> None:
 
 
 def test_smoothing_keeps_a_constant_and_relief_of_a_plane_is_even() -> None:
-    np.testing.assert_allclose(drawn._smooth(ONES, 2.0), ONES, atol=1e-5)
+    np.testing.assert_allclose(colour.smooth(ONES, 2.0), ONES, atol=1e-5)
     plane = np.linspace(0, 1, 32, dtype=np.float32)[:, None] * ONES
-    assert np.ptp(drawn._relief(seeded(0), plane)) < 1e-4
+    assert np.ptp(colour.relief(seeded(0), plane)) < 1e-4

@@ -16,7 +16,7 @@ LAYERS = {
     "data": 2, "features": 2, "calibrate": 2, "nuisance": 2,
     "models": 3,
     "training": 4, "engine": 4, "evaluate": 4,
-    "export": 5, "report": 5,
+    "quantise": 1, "export": 5, "report": 5,
     "runtime": 6,
     "pipeline": 7, "app": 7, "federated": 7, "distributed": 7, "bench": 7,
     "cli": 8,

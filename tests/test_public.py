@@ -16,7 +16,8 @@ NAMES = {
 }  # fmt: skip
 OPTIONS = {
     "fit": {"output", "method", "backbone", "size", "resize", "white-level", "target-rate", "confidence", "calibration",
-            "layout", "group-by", "latest", "category", "config", "set", "seed", "workers", "resume", "quiet"},
+            "layout", "group-by", "latest", "category", "config", "set", "seed", "workers", "minutes",
+            "early-stop", "augment", "copies", "device", "precision", "cache-gb", "cache-folder", "int8", "resume", "quiet"},
     "inspect": {"csv", "jsonl", "save-maps", "save-raw", "threads", "quiet"},
     "evaluate": {"maps", "layout", "category", "bootstrap", "seed", "json", "csv", "scores", "html", "threads", "quiet"},
     "calibrate": {"good", "bad", "target-rate", "confidence", "review-rate", "criterion", "required-tpr", "cost-escape",

@@ -1,22 +1,17 @@
 """The only loop: ``observe* -> loss* -> close``.
 
-Stops cleanly, and goes on where it stopped: the statistics observed so far are kept in one checkpoint file,
+Stops cleanly, and goes on where it stopped: what was observed and learnt so far is kept in one checkpoint file,
 written atomically, bound to the settings and the images by a fingerprint.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +21,17 @@ from torch import Tensor
 
 from andon.data import batches
 from andon.errors import AndonError, DataError, SettingsError
-from andon.files import atomic_write
-from andon.models.base import Detector, State
-from andon.training import train
+from andon.models.base import Detector
+from andon.training import NO_HELD_OUT, Images, Machine, Plan, Record, Trainer
+from andon.training.checkpoint import Checkpoint, Keeper, Kept, held_back, read_checkpoint, write_checkpoint
+from andon.training.frozen import CacheReport
 from andon.types import Sample
+
+__all__ = ["Checkpoint", "FitReport", "Reader", "fingerprint", "fit", "read_checkpoint", "write_checkpoint"]
 
 Load = Callable[[Path], NDArray[np.float32]]  # path -> (3, H, W) float32 in [0, 1], or (n, 3, H, W): n tiles
 Progress = Callable[[str, int, int], None]  # phase, done, total
+OnLoss = Callable[[float], None]  # the mean of the latest losses
 
 
 @dataclass
@@ -43,17 +42,21 @@ class FitReport:
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
     seconds: float = 0.0
     resumed_at: int = 0  # images that a checkpoint had already seen
-    losses: list[float] = field(default_factory=list)
+    resumed_steps: int = 0  # training steps that it had already taken
+    losses: list[float] = field(default_factory=list)  # of all phases, one after the other
+    phases: list[Record] = field(default_factory=list)
+    cache: CacheReport = field(default_factory=CacheReport)  # of what frozen networks make of the images
+    device: str = "cpu"
+    notes: list[str] = field(default_factory=list)  # what was not done as asked, and why
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where an interrupted fit is kept, whether to go on from it, and how often it is written."""
-
-    path: Path
-    resume: bool = False
-    seconds: float = 20.0
-    reading: str = ""  # how images are prepared, in words of the caller's: another way is another fit
+    def described(self) -> dict[str, Any]:
+        """What a manifest keeps of the training, the loss curve thinned; {} for a method that does not train."""
+        described: dict[str, Any] = {"notes": self.notes} if self.notes else {}
+        if not self.phases:
+            return described
+        described |= {"device": self.device, "resumed_steps": self.resumed_steps,
+                      "curve": [record.described() for record in self.phases]}  # fmt: skip
+        return described | ({"feature_cache": self.cache.described()} if self.cache.computed else {})
 
 
 class Batch(NamedTuple):
@@ -101,22 +104,38 @@ def fit(
     held_out: Sequence[Path] = (),
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
+    plan: Plan | None = None,
+    on_loss: OnLoss | None = None,
 ) -> FitReport:
-    """What fitting ``detector`` on the nominal images ``paths`` did; the detector is closed afterwards.
+    """What fitting ``detector`` on the nominal images ``paths`` did; the detector is closed, and on the CPU, afterwards.
 
-    A broken image is skipped and reported. ``held_out``: nominal images for ``close`` alone.
+    A broken image is skipped and reported. ``held_out``: nominal images for ``close`` and early stopping alone.
+    ``on_loss`` is told the mean of the latest losses after every training step, before ``progress`` is.
     Raises :class:`DataError` when no image can be read, :class:`SettingsError` when the checkpoint to resume
-    belongs to another fit.
+    belongs to another fit, when ``plan`` asks for what this machine cannot do, and when training diverges.
     """
     start = time.perf_counter()
-    report = FitReport()
+    plan = plan or Plan()
+    machine = Machine.choose(plan.device, plan.precision)
+    if plan.early_stop and detector.steps and not held_out:
+        raise SettingsError(NO_HELD_OUT)
+    report = FitReport(device=str(machine.device), notes=_not_heeded(detector, plan))
     say = progress or _silent
-    _observe(detector, paths, reader, checkpoint, say, report)
-    _train(detector, paths, reader, say, report)
-    detector.close(
-        reader.tensors(held_out),
-        progress=lambda share: say("close", round(100 * share), 100),
-    )
+    keeper = Keeper(checkpoint, _key(detector, paths, held_out, plan, machine, checkpoint))
+    detector.reset()  # before the device: weights are drawn on the CPU, the same for any device
+    detector.to(machine.device)
+    try:
+        kept = _begin(detector, keeper, report)
+        if kept is None or kept.training is None:
+            _observe(detector, paths, _varied(reader, detector, paths, plan), keeper, say, report, machine)
+        report.images = len(paths) - len(report.skipped)
+        if detector.steps:
+            job = _Job(detector, paths, held_out, reader, plan, machine, keeper, say, on_loss, report)
+            job.train(kept)
+        images = (images.to(machine.device) for images in reader.tensors(held_out))
+        detector.close(images, progress=lambda share: say("close", round(100 * share), 100))
+    finally:
+        detector.to("cpu")
     report.seconds = time.perf_counter() - start
     return report
 
@@ -125,88 +144,155 @@ def _silent(phase: str, done: int, total: int) -> None:
     """Say nothing."""
 
 
-def _observe(detector: Detector, paths: Sequence[Path], reader: Reader, checkpoint: Checkpoint | None,
-             say: Progress, report: FitReport) -> None:  # fmt: skip
+def _not_heeded(detector: Detector, plan: Plan) -> list[str]:
+    asked = {"minutes": plan.minutes, "early_stop": plan.early_stop, "precision": plan.precision != "float32"}
+    names = [name for name, value in asked.items() if value]
+    if detector.steps or not names:
+        return []
+    name = detector.title or type(detector).__name__
+    return [f"{name} does not train: {' and '.join(names)} changed nothing"]
+
+
+def _key(detector: Detector, paths: Sequence[Path], held_out: Sequence[Path], plan: Plan, machine: Machine,
+         checkpoint: Checkpoint | None) -> str:  # fmt: skip
+    if checkpoint is None:
+        return ""
+    measured = [path.name for path in held_out] if plan.early_stop else []
+    return fingerprint(detector, paths, f"{checkpoint.reading} {plan.key()} {machine.device.type} {measured}")
+
+
+def _varied(reader: Reader, detector: Detector, paths: Sequence[Path], plan: Plan) -> Reader:
+    """``reader``; for a closed-form method, with each image followed by its varied copies, as if they were tiles."""
+    varied = plan.augment
+    if varied is None or detector.steps or not plan.copies:
+        return reader
+    numbers = {path: number for number, path in enumerate(paths)}
+
+    def load(path: Path) -> NDArray[np.float32]:
+        image = reader.load(path)
+        tiles = image if image.ndim == 4 else image[None]
+        copies = [
+            varied.tiles(tiles, seed=detector.seed, epoch=copy, number=numbers[path])
+            for copy in range(plan.copies)
+        ]
+        return np.concatenate([tiles, *copies])
+
+    return replace(reader, load=load)
+
+
+def _begin(detector: Detector, keeper: Keeper, report: FitReport) -> Kept | None:
+    """The detector as the checkpoint kept it, and what else that holds; as new without one."""
+    kept = keeper.found()
+    if kept is not None:
+        detector.load_statistics(kept.statistics)
+        report.skipped, report.resumed_at = kept.skipped, kept.done
+    return kept
+
+
+def _observe(detector: Detector, paths: Sequence[Path], reader: Reader, keeper: Keeper, say: Progress,
+             report: FitReport, machine: Machine) -> None:  # fmt: skip
     """One pass over the images, keeping a checkpoint every so often and when stopped."""
-    key = fingerprint(detector, paths, checkpoint.reading if checkpoint else "")
-    done = report.resumed_at = _begin(detector, checkpoint, key, report)
-    saved = time.monotonic()
+    done = report.resumed_at
     whole = True  # the statistics hold the first `done` images, no more and no less
+
+    def save() -> None:
+        keeper.save(Kept(detector.statistics(), done, report.skipped, {}, None))
+
     try:
-        with _held_back() as let_stop:
+        with held_back() as let_stop:
             for images, used, skipped in reader.batches(paths[done:]):
                 whole = False
                 if images is not None:
-                    detector.observe(images)
+                    detector.observe(images.to(machine.device))
                 done += used
                 report.skipped += skipped
                 whole = True
                 say("observe", done, len(paths))
-                if checkpoint and time.monotonic() - saved > checkpoint.seconds:
-                    _save(detector, checkpoint, key, done, report)
-                    saved = time.monotonic()
+                if keeper.due:
+                    save()
                 let_stop()
     except KeyboardInterrupt:
         if whole:
-            _save(detector, checkpoint, key, done, report)
+            save()
         raise
-    report.images = len(paths) - len(report.skipped)
-    if report.images == 0:
+    if len(report.skipped) == len(paths):
         reasons = "; ".join(reason for _, reason in report.skipped[:3])
         raise DataError(f"none of the {len(paths)} images could be read. {reasons}")
-    _save(detector, checkpoint, key, len(paths), report)
+    save()
 
 
-@contextlib.contextmanager
-def _held_back() -> Iterator[Callable[[], None]]:
-    """Hold back Ctrl-C and SIGTERM, so that no batch is counted by half; the function given lets them through.
+@dataclass
+class _Job:
+    """The training part of a fit."""
 
-    A second one is not held back. Outside the main thread, which signals do not reach, nothing is done.
-    """
-    waiting: list[int] = []
-    before: dict[int, Any] = {}
+    detector: Detector
+    paths: Sequence[Path]
+    held_out: Sequence[Path]
+    reader: Reader
+    plan: Plan
+    machine: Machine
+    keeper: Keeper
+    say: Progress
+    on_loss: OnLoss | None
+    report: FitReport
 
-    def hold(number: int, frame: FrameType | None) -> None:
-        waiting.append(number)
-        if len(waiting) > 1:
-            before[number](number, frame)
+    def train(self, kept: Kept | None) -> None:
+        """All phases, or what is left of them; kept now and then, and when stopped."""
+        trainer = self._trainer()
+        if kept is not None and kept.training is not None:
+            trainer.resume(kept.tensors, kept.training)
+            self.report.resumed_steps = len(trainer.losses)
+        try:
+            with held_back() as let_stop:
 
-    def let_through() -> None:
-        if waiting:
-            before[waiting[0]](waiting[0], None)
+                def between() -> None:
+                    if self.keeper.due:
+                        self._save(trainer)
+                    let_stop()
 
-    if threading.current_thread() is threading.main_thread():
-        for which in (signal.SIGINT, signal.SIGTERM):
-            if callable(signal.getsignal(which)):  # else the system's own way, which needs no holding back
-                before[which] = signal.signal(which, hold)
-    try:
-        yield let_through
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    let_through()
+                trainer.between = between
+                trainer.run()
+        except (KeyboardInterrupt, AndonError, OSError) as error:
+            if trainer.whole:
+                self._save(trainer)
+            elif isinstance(error, AndonError):
+                self.keeper.discard()  # to go on would end the same way
+            raise
+        self._save(trainer)
+        self.report.losses, self.report.phases = trainer.losses, trainer.records
+        self.report.cache = trainer.cache.report
+        self.report.notes += trainer.cache.notes
 
-
-def _begin(detector: Detector, checkpoint: Checkpoint | None, key: str, report: FitReport) -> int:
-    """How many images the checkpoint has seen already: 0 without one."""
-    detector.reset()
-    if checkpoint is None or not checkpoint.resume or not checkpoint.path.exists():
-        return 0
-    state, header = read_checkpoint(checkpoint.path)
-    if header["fingerprint"] != key:
-        raise SettingsError(
-            f"{checkpoint.path} belongs to a fit with other settings or other images. "
-            "Give the same ones to resume, or start over without --resume."
+    def _trainer(self) -> Trainer:
+        broken = {path for path, _ in self.report.skipped}
+        readable = [path for path in self.paths if str(path) not in broken]
+        measured = self._measured()
+        share = self.plan.image_gb * 1e9 / max(1, len(readable) + len(measured))
+        load, workers = self.reader.load, self.reader.workers
+        images = Images(readable, load, workers=workers, limit=share * len(readable), varied=self.plan.augment,
+                        seed=self.detector.seed)  # fmt: skip
+        return Trainer(
+            self.detector,
+            images,
+            self.plan,
+            self.machine,
+            held_out=Images(measured, load, workers=workers, limit=share * len(measured)),
+            say=self.say,
+            on_loss=self.on_loss or (lambda loss: None),
         )
-    detector.load_statistics(state)
-    report.skipped = [(path, reason) for path, reason in header["skipped"]]
-    return int(header["done"])
 
+    def _measured(self) -> list[Path]:
+        """The held-out images for early stopping that can be read; none where it is off."""
+        if not self.plan.early_stop:
+            return []
+        broken = {path for batch in self.reader.batches(self.held_out) for path, _ in batch.skipped}
+        if broken:
+            self.report.notes.append(f"{len(broken)} held-out images could not be read")
+        return [path for path in self.held_out if str(path) not in broken]
 
-def _save(detector: Detector, checkpoint: Checkpoint | None, key: str, done: int, report: FitReport) -> None:
-    if checkpoint is not None and done:
-        header = {"fingerprint": key, "done": done, "skipped": report.skipped}
-        write_checkpoint(checkpoint.path, detector.statistics(), header)
+    def _save(self, trainer: Trainer) -> None:
+        statistics, tensors, plain = trainer.snapshot()
+        self.keeper.save(Kept(statistics, len(self.paths), self.report.skipped, tensors, plain))
 
 
 def fingerprint(detector: Detector, paths: Sequence[Path], reading: str = "") -> str:
@@ -216,39 +302,3 @@ def fingerprint(detector: Detector, paths: Sequence[Path], reading: str = "") ->
         [type(detector).__name__, detector.settings(), images, reading], sort_keys=True, default=str
     )
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_checkpoint(path: Path, state: State, header: dict[str, Any]) -> None:
-    """Write ``state`` with its JSON ``header`` to ``path``, atomically."""
-    from safetensors.torch import save
-
-    data = save({name: tensor.contiguous() for name, tensor in state.items()}, {"andon": json.dumps(header)})
-    with atomic_write(path) as file:
-        file.write(data)
-
-
-def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
-    """The state and header in ``path``. Raises :class:`DataError` when it is damaged or not a checkpoint."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(os.fspath(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {})["andon"])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise DataError(
-            f"{path} is not a checkpoint of a fit ({error}). Start over without --resume."
-        ) from error
-
-
-def _train(
-    detector: Detector, paths: Sequence[Path], reader: Reader, say: Progress, report: FitReport
-) -> None:
-    """The detector's phases of training over the readable images."""
-    broken = {path for path, _ in report.skipped}
-    readable = [path for path in paths if str(path) not in broken]
-
-    def take(numbers: Sequence[int]) -> Tensor:
-        return torch.cat(list(reader.tensors([readable[number] for number in numbers])))
-
-    report.losses = train(detector, take, len(readable), say)

@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from andon.errors import ArtifactError, MissingExtraError
 from andon.image import Preprocessing, prepare
 from andon.models import DETECTORS
 from andon.models.base import Detector
+from andon.quantise import quantise
 
 OPSET = 20
 TOLERANCE = 1e-3  # of the answer's own range, between torch and ONNX Runtime
@@ -82,11 +83,23 @@ def golden_picture() -> bytes:
     return buffer.getvalue()
 
 
-def to_artifact(detector: Detector, preprocessing: Preprocessing, manifest: Mapping[str, Any]) -> Artifact:
-    """The artefact of a fitted detector. ``manifest`` brings the calibration, the data counts and the like."""
+def to_artifact(
+    detector: Detector,
+    preprocessing: Preprocessing,
+    manifest: Mapping[str, Any],
+    *,
+    ranges_from: Iterable[Tensor] | None = None,
+) -> Artifact:
+    """The artefact of a fitted detector. ``manifest`` brings the calibration, the data counts and the like.
+
+    ``ranges_from``: batches of good images (N, 3, H, W), for a graph whose convolutions are computed in 8 bits
+    (:mod:`andon.quantise`); None for 32-bit floats throughout.
+    """
     from safetensors.torch import save
 
     graph = to_onnx(detector, preprocessing.size)
+    if ranges_from is not None:
+        graph = quantise(graph, (images.numpy() for images in ranges_from))
     golden = golden_picture()
     members = {
         MODEL: graph,
@@ -100,6 +113,7 @@ def to_artifact(detector: Detector, preprocessing: Preprocessing, manifest: Mapp
         "paper": detector.paper,
         "settings": detector.settings(),
         "backbone_sha256": _backbone_digest(detector),
+        "convolutions": "float32" if ranges_from is None else "int8",
     }
     return Artifact({"preprocessing": preprocessing.to_dict(), "detector": described, **manifest}, members)
 

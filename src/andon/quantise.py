@@ -38,7 +38,9 @@ def quantise(graph: bytes, batches: Iterable[NDArray[np.float32]]) -> bytes:
 
     reader = _reader(list(_first(batches, OBSERVED_AT_MOST)))
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        whole, prepared, small = (str(Path(folder, f"{name}.onnx")) for name in ("whole", "prepared", "small"))
+        whole, prepared, small = (
+            str(Path(folder, f"{name}.onnx")) for name in ("whole", "prepared", "small")
+        )
         Path(whole).write_bytes(graph)
         quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         quantize_static(
@@ -64,7 +66,7 @@ def _reader(images: list[NDArray[np.float32]]) -> Any:
         raise DataError("8-bit export takes the ranges from good images, and there is none that can be read")
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Images(CalibrationDataReader):  # type: ignore[misc]
+    class Images(CalibrationDataReader):
         def __init__(self) -> None:
             self.left = iter(images)
 

@@ -18,8 +18,10 @@ from andon.types import Verdict
 
 PHASES = {
     "draw": "drawing",
+    "try methods": "trying methods",
     "observe": "looking at good images",
     "train": "training",
+    "crops": "asking the teachers",
     "close": "building the detector",
     "export": "exporting",
     "calibrate": "calibrating",
@@ -31,12 +33,14 @@ COLOURS = {"pass": "green", "review": "yellow", "fail": "red"}
 
 
 class Bars:
-    """Progress bars, one a phase, with images a second and the time left; silent where nobody watches."""
+    """Progress bars, one a phase, with images a second, the time left and, in training, the loss; silent where nobody
+    watches."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.phase = ""
         self.bar: Any = None
+        self._loss: float | None = None  # told since the last call
 
     def __enter__(self) -> Bars:
         return self
@@ -52,10 +56,18 @@ class Bars:
             self._close()
             from tqdm import tqdm
 
-            unit = " img" if total > 1 else " step"
+            unit = " img" if total > 1 and self._loss is None else " step"
             self.bar = tqdm(total=total, desc=PHASES.get(phase, phase), unit=unit, disable=None, leave=True)
             self.phase = phase
+        self.bar.total = total  # what a budget of minutes leaves may change
+        if self._loss is not None:
+            self.bar.set_postfix_str(f"loss {self._loss:.4g}", refresh=False)
+            self._loss = None
         self.bar.update(done - self.bar.n)
+
+    def loss(self, value: float) -> None:
+        """Show ``value`` with the next step."""
+        self._loss = value
 
     def _close(self) -> None:
         if self.bar is not None:

@@ -17,7 +17,12 @@ from andon.errors import AndonError, SettingsError
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .andon file to write."
 )
-@click.option("--method", default="patchcore", show_default=True, help="See: andon methods")
+@click.option(
+    "--method",
+    default="patchcore",
+    show_default=True,
+    help="See: andon methods. With auto, a few cheap ones are tried on invented defects first.",
+)
 @click.option(
     "--backbone",
     help="Network that looks at the image; default andon-s, which ships with Andon. See: andon backbones",
@@ -63,6 +68,54 @@ from andon.errors import AndonError, SettingsError
 )
 @click.option("--seed", default=0, show_default=True, help="Same seed, same images: same detector.")
 @click.option("--workers", default=2, show_default=True, help="Threads that read images.")
+@click.option(
+    "--minutes",
+    type=float,
+    help="Train for at most so long; the learning rates fall accordingly. Default: no limit.",
+)
+@click.option(
+    "--early-stop",
+    type=int,
+    metavar="PATIENCE",
+    help="End training after so many evaluations (20 a phase) without a lower loss on images held out for it, "
+    "and keep the best state.",
+)
+@click.option(
+    "--augment",
+    default="",
+    metavar="KINDS",
+    help="Vary the good images: 'study' (rotation, noise), or some of flip, flip-vertical, crop, rotation, light, noise.",
+)
+@click.option(
+    "--copies",
+    default=1,
+    show_default=True,
+    help="With --augment, varied versions of an image that a method without training sees besides it.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of training; the lower ones on a GPU, bfloat16 on processors that know it.",
+)
+@click.option(
+    "--cache-gb",
+    default=4.0,
+    show_default=True,
+    help="Disk for what frozen networks make of the images, so that only the first epoch pays for them; 0: none.",
+)
+@click.option(
+    "--cache-folder",
+    type=click.Path(path_type=Path),
+    help="Where that is. Default: where temporary files go.",
+)
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Compute the network's convolutions in 8 bits: smaller, quicker on most processors, a little less exact.",
+)
 @click.option("--resume", is_flag=True, help="Go on from where an interrupted fit of this output stopped.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars, no summary.")
 def command(source: Path, output: Path, method: str, backbone: str | None, calibration: str, config: Path | None,
@@ -78,6 +131,7 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
       andon fit photos/good -o clip.andon --target-rate 0.001
       andon fit data/mvtec --category transistor -o t.andon --method padim
       andon fit photos/good -o clip.andon --set coreset_fraction=0.05
+      andon fit photos/good -o clip.andon --method autoencoder --minutes 30 --augment study
       andon fit photos/good -o clip.andon --resume
     """
     from andon.pipeline import fit, partial_path
@@ -92,7 +146,7 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
         settings["backbone"] = backbone
     try:
         with Bars(quiet=quiet) as bars:
-            predictor = fit(source, output, method=method, resume=resume, progress=bars,
+            predictor = fit(source, output, method=method, resume=resume, progress=bars, on_loss=bars.loss,
                             calibration=_share_or_folder(calibration), **options, **settings)  # fmt: skip
     except (KeyboardInterrupt, AndonError):
         if partial_path(output).exists():
@@ -106,7 +160,7 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
 def _check_settings(settings: dict[str, Any]) -> None:
     """Refuse what is said by an option of its own, and a backbone that is no name."""
     options = {name.lstrip("-").replace("-", "_") for p in command.params for name in p.opts}
-    for name in sorted(settings.keys() & {"source", "options", "progress"}):
+    for name in sorted(settings.keys() & {"source", "options", "progress", "on_loss"}):
         raise SettingsError(f"{name} is not a setting of the method. See: andon methods NAME")
     for name in sorted(settings.keys() & options - {"backbone"}):
         raise SettingsError(
@@ -167,6 +221,15 @@ def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:
     if "calibration_left_out" in data:
         click.secho(f"  {data['calibration_left_out']} images given for the threshold were left out: they are among "
                     "those to fit or to test on, too", fg="yellow", err=True)  # fmt: skip
+    if "auto" in manifest["fit"]:
+        click.echo(f"  chosen: {manifest['fit']['auto']['reason']}")
+    for record in manifest["fit"].get("curve", []):
+        if "ended" in record:
+            click.echo(
+                f"  {record['phase']}: {record['done']} of {record['planned']} steps, as {record['ended']}"
+            )
+    for note in manifest["fit"].get("notes", []):
+        click.secho(f"  {note}", fg="yellow", err=True)
     for name, reason in data["skipped"]:
         click.secho(f"  skipped {name}: {reason}", fg="yellow", err=True)
     if data["calibration"] == 0:

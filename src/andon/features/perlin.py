@@ -72,11 +72,11 @@ def blob_mask(
 
 def _weights(length: int, cells: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """w(d) and d = y - k, both (length, cells + 1), of each pixel's centre y to each lattice point k."""
-    y = (np.arange(length, dtype=np.float32) + 0.5) * (cells / length)
-    d = y[:, None] - np.arange(cells + 1, dtype=np.float32)
-    t: NDArray[np.float32] = np.clip(1 - np.abs(d), 0, None)
-    w: NDArray[np.float32] = t * t * t * (t * (t * 6 - 15) + 10)
-    return w, d
+    y = (np.arange(length) + 0.5) * (cells / length)
+    d = y[:, None] - np.arange(cells + 1)
+    t = np.clip(1 - np.abs(d), 0, None)
+    w = t * t * t * (t * (t * 6 - 15) + 10)
+    return w.astype(np.float32), d.astype(np.float32)
 
 
 def _turned(canvas: NDArray[np.bool_], size: tuple[int, int], angle: float) -> NDArray[np.bool_]:

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from andon.features.blocks import decoder, doubling, encoder, residual, to_size
 from andon.features.patches import blur_map
-from andon.features.similarity import ssim
 from andon.models.base import Phase, Scores, State, Turn, adam
 from andon.models.checks import number, require_images, share, whole
 from andon.models.trained import TrainedDetector, learning, redraw
@@ -57,15 +56,8 @@ class Autoencoder(TrainedDetector):
         self.steps, self.batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
         self.learning_rate = number("learning_rate", learning_rate)
         self.blur_sigma, self.seed = number("blur_sigma", blur_sigma), whole("seed", seed)
-        widths = [min(2**level, 8) * width for level in range(STRIDES)]
-        self.encoder = nn.Sequential(
-            *(_down(i, o) for i, o in zip([3, *widths], widths, strict=False)),
-            nn.Conv2d(widths[-1], latent, 1),
-        )
-        self.decoder = nn.Sequential(
-            *(_up(i, o) for i, o in zip([latent, *widths[::-1]], widths[::-1], strict=False)),
-            nn.Conv2d(widths[0], 3, 3, padding=1),
-        )
+        widths = doubling(width, STRIDES)
+        self.encoder, self.decoder = encoder(widths, latent), decoder(latent, widths)
         self.reset()
 
     def draw(self) -> None:
@@ -75,16 +67,11 @@ class Autoencoder(TrainedDetector):
     def reconstruct(self, images: Tensor) -> Tensor:
         """y (B, 3, H, W), in [0, 1] where it is like the images, from x (B, 3, H, W) in [0, 1]."""
         y = self.decoder(self.encoder(images - 0.5)) + 0.5
-        size = (int(images.shape[2]), int(images.shape[3]))
-        return F.interpolate(y, size=size, mode="bilinear", align_corners=False)
+        return to_size(y, (int(images.shape[2]), int(images.shape[3])))
 
     def difference(self, x: Tensor, y: Tensor) -> Tensor:
         """(B, 1, H, W): the map's formula above."""
-        s = self.ssim_share
-        apart = (1 - s) * (x - y).abs()
-        if s:
-            apart = apart + s * (1 - ssim(x, y))
-        return apart.mean(1, keepdim=True)
+        return residual(x, y, self.ssim_share)
 
     def loss(self, images: Tensor, frozen: State | None = None) -> Tensor:
         """L (): the mean of the map."""
@@ -103,19 +90,3 @@ class Autoencoder(TrainedDetector):
         y = self.reconstruct(images)
         anomaly_map = blur_map(self.difference(images, y), self.blur_sigma)
         return Scores(anomaly_map, anomaly_map.flatten(1).amax(1), y.clamp(0, 1))
-
-
-def _down(i: int, o: int) -> nn.Module:
-    """(B, I, h, w) -> (B, O, h / 2, w / 2), two convolutions."""
-    return nn.Sequential(
-        nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(),
-        nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(),
-    )  # fmt: skip
-
-
-def _up(i: int, o: int) -> nn.Module:
-    """(B, I, h, w) -> (B, O, 2 h, 2 w)."""
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="nearest"),
-        nn.Conv2d(i, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(),
-    )  # fmt: skip

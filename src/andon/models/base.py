@@ -39,6 +39,7 @@ class Turn:
     loss: Callable[[Tensor, State], Tensor]  # images (B, 3, H, W), what `Detector.frozen` makes of them -> ()
     parameters: Sequence[nn.Parameter]
     optimiser: Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+    clip: float | None = None  # the gradient's norm is cut to it; None: never
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 from andon import __version__
 from andon.calibrate import calibrate, calibration_to_dict, check_share, uncalibrated
 from andon.data import read_samples, split_nominal
+from andon.data.augment import Augmentation
 from andon.data.split import file_digest
 from andon.errors import DataError, ImageError, SettingsError
 from andon.files import check_writable, single_writer
 from andon.image import RESIZES, Preprocessing, photo_size, prepare
+from andon.pipeline.choosing import AUTO, Choice, choose
 from andon.runtime.predictor import Predictor
 from andon.types import Calibration, Sample
 
 if TYPE_CHECKING:
     from andon.engine import FitReport
+    from andon.training import Plan
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
 HELD_OUT = 0.1  # share of the good images for a detector that looks at held-out ones
@@ -52,10 +55,21 @@ class FitOptions:
     latest: bool = False  # calibrate on the last images by name, not on random ones
     target_rate: float = 0.01
     confidence: float = 0.95
+    int8: bool = False  # convolutions of the exported graph in 8 bits
     seed: int = 0
     batch_size: int | None = None  # images in a batch; None: what the method asks for
     workers: int = 2
     checkpoint_seconds: float = 20.0  # how often an unfinished fit is kept
+    # of training; closed-form methods heed `augment`, `copies` and `device` alone
+    minutes: float | None = None  # None: as many as the method's steps take
+    early_stop: int | None = None  # evaluations without a better held-out loss after which training ends
+    precision: str = "float32"  # "float32", "bfloat16" or "float16"
+    device: str = "auto"  # "auto", "cpu", "cuda"
+    augment: str = ""  # "study", or kinds of andon.data.augment separated by commas
+    copies: int = 1  # varied versions of each image that a closed-form method sees besides the image
+    cache_gb: float = 4.0  # of disk, for what frozen networks make of the images; 0: none
+    cache_folder: Path | None = None  # where; None: the system's folder for temporary files
+    image_gb: float = 0.5  # of memory, for decoded images
 
     def __post_init__(self) -> None:
         check_share("target_rate", self.target_rate)
@@ -69,6 +83,7 @@ class FitOptions:
             _check_number("calibration", self.calibration)
         if self.resize not in RESIZES:
             raise SettingsError(f"resize must be one of {', '.join(RESIZES)}, got {self.resize!r}")
+        Augmentation.parse(self.augment)
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
@@ -95,6 +110,7 @@ def fit(
     method: str = "patchcore",
     resume: bool = False,
     progress: Progress | None = None,
+    on_loss: Callable[[float], None] | None = None,
     options: FitOptions | None = None,
     **settings: Any,
 ) -> Predictor:
@@ -103,16 +119,17 @@ def fit(
     ``source``: a plain folder of good images (any nesting) or the root of a known data set. ``output``: where
     to save the artefact; an interrupted fit keeps ``<output>.partial`` beside it, and ``resume=True`` goes on
     from there. Keywords that are fields of :class:`FitOptions` say how to fit; all others go to the method.
+    ``on_loss`` is told the mean of the latest losses after every training step, before ``progress`` is.
 
-    Raises :class:`DataError` (folder, images), :class:`SettingsError` (options), BusyError (two fits writing
-    one file).
+    Raises :class:`DataError` (folder, images), :class:`SettingsError` (options, training that diverges), BusyError
+    (two fits writing one file).
     """
     options, settings = _options(options, settings)
     if output is None:
-        return _fit(Path(source), None, method, resume, progress, options, settings)
+        return _fit(Path(source), None, method, resume, progress, on_loss, options, settings)
     check_writable(output)
     with single_writer(output):
-        predictor = _fit(Path(source), Path(output), method, resume, progress, options, settings)
+        predictor = _fit(Path(source), Path(output), method, resume, progress, on_loss, options, settings)
         predictor.save(output)
         partial_path(output).unlink(missing_ok=True)
     return predictor
@@ -133,17 +150,22 @@ def _options(options: FitOptions | None, settings: dict[str, Any]) -> tuple[FitO
 
 
 def _fit(source: Path, output: Path | None, method: str, resume: bool, progress: Progress | None,
-         options: FitOptions, settings: dict[str, Any]) -> Predictor:  # fmt: skip
+         on_loss: Callable[[float], None] | None, options: FitOptions, settings: dict[str, Any]) -> Predictor:  # fmt: skip
     from andon.engine import Checkpoint, Reader
     from andon.engine import fit as run
     from andon.export import to_artifact
     from andon.models import build, defaults
 
     say = progress or (lambda phase, done, total: None)
+    chosen = _chosen(source, options, settings, progress) if method == AUTO else None
+    method = chosen.method if chosen else method
     if options.batch_size is not None and "batch_size" in defaults(method):
         settings = {**settings, "batch_size": options.batch_size}
-    detector = build(method, **settings)
-    parts = _parts(source, options, detector.uses_held_out)
+    if "seed" not in defaults(method):
+        settings = {name: value for name, value in settings.items() if name != "seed"}
+    detector, plan = build(method, **settings), _plan(options)
+    measures = options.early_stop is not None and detector.steps > 0
+    parts = _parts(source, options, detector.uses_held_out or measures)
     preprocessing = choose_preprocessing(parts.train, options)
     reader = Reader(_loader(preprocessing), options.batch_size or detector.batch_size, options.workers)
     checkpoint = None
@@ -157,11 +179,18 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
         held_out=parts.held_out,
         checkpoint=checkpoint,
         progress=progress,
+        plan=plan,
+        on_loss=on_loss,
     )
     say("export", 0, 1)
-    manifest = _manifest(parts, report, options)
+    manifest = _manifest(parts, report, options, plan)
+    if chosen:
+        manifest["fit"]["auto"] = chosen.as_dict()
     draft = to_artifact(
-        detector, preprocessing, {**manifest, "calibration": calibration_to_dict(uncalibrated())}
+        detector,
+        preprocessing,
+        {**manifest, "calibration": calibration_to_dict(uncalibrated())},
+        ranges_from=reader.tensors(parts.train) if options.int8 else None,
     )
     predictor = Predictor(draft, check=False)
     say("export", 1, 1)
@@ -172,6 +201,32 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     calibration = calibration_of(scores, peaks, options)
     changes = {"calibration": calibration_to_dict(calibration), "data": manifest["data"]}
     return Predictor(draft.with_manifest(**changes))
+
+
+def _chosen(source: Path, options: FitOptions, settings: dict[str, Any], progress: Progress | None) -> Choice:
+    """The method for these images; only those that the fit will be on are looked at."""
+    from andon.engine import Reader
+
+    train = _parts(source, options, uses_held_out=False).train
+    reader = Reader(_loader(choose_preprocessing(train, options)), options.batch_size or 8, options.workers)
+    return choose(train, reader, settings, seed=options.seed, progress=progress)
+
+
+def _plan(options: FitOptions) -> Plan:
+    from andon.training import Machine, Plan
+
+    Machine.choose(options.device, options.precision)  # refuses, before an image is read, what is not there
+    return Plan(
+        minutes=options.minutes,
+        early_stop=options.early_stop,
+        precision=options.precision,
+        device=options.device,
+        augment=Augmentation.parse(options.augment),
+        copies=options.copies,
+        cache_gb=options.cache_gb,
+        cache_folder=options.cache_folder,
+        image_gb=options.image_gb,
+    )
 
 
 def _loader(preprocessing: Preprocessing) -> Callable[[Path], NDArray[np.float32]]:
@@ -277,7 +332,7 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _manifest(parts: _Parts, report: FitReport, options: FitOptions) -> dict[str, Any]:
+def _manifest(parts: _Parts, report: FitReport, options: FitOptions, plan: Plan) -> dict[str, Any]:
     import onnxruntime
     import PIL
     import torch
@@ -287,7 +342,18 @@ def _manifest(parts: _Parts, report: FitReport, options: FitOptions) -> dict[str
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "data": {**parts.described, "train": report.images,
                  "skipped": [[Path(path).name, reason] for path, reason in report.skipped]},
-        "fit": {"seed": options.seed, "seconds": round(report.seconds, 3), "resumed_at": report.resumed_at},
+        "fit": {"seed": options.seed, "seconds": round(report.seconds, 3), "resumed_at": report.resumed_at,
+                **_how(report, plan)},
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
                      "pillow": PIL.__version__, "onnxruntime": onnxruntime.__version__},
     }  # fmt: skip
+
+
+def _how(report: FitReport, plan: Plan) -> dict[str, Any]:
+    """How the detector was trained, where it was, and how its images were varied, where they were."""
+    how: dict[str, Any] = {}
+    if plan.augment is not None:
+        how["augment"] = plan.augment.described() | ({} if report.phases else {"copies": plan.copies})
+    if report.phases:
+        how |= {"precision": plan.precision, "minutes": plan.minutes, "early_stop": plan.early_stop}
+    return how | report.described()

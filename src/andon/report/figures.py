@@ -210,6 +210,47 @@ def curve_figure(
     return _svg(draw, (3.4, 2.8), identifier)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """One phase of training: its ``name``, and (after how many steps, loss) of its curve and of held-out images."""
+
+    name: str
+    curve: list[tuple[float, float]]
+    held_out: list[tuple[float, float]]
+
+
+def loss_figure(phases: Sequence[Trained], *, identifier: str = "loss") -> str:
+    """The loss of each phase of training as SVG, one phase after the other; dots are losses on held-out images.
+
+    Logarithmic when the losses are positive and span more than a factor of 30.
+    """
+    values = [loss for phase in phases for _, loss in phase.curve + phase.held_out]
+    log = bool(values and min(values) > 0 and max(values) > 30 * min(values))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.grid(axis="y", color=RULE, linewidth=0.6)
+        start = 0.0
+        for phase in phases:
+            steps, losses = zip(*phase.curve, strict=True)
+            axes.plot([start + step for step in steps], losses, color=GOOD, linewidth=1.5)
+            if phase.held_out:
+                steps, held_out = zip(*phase.held_out, strict=True)
+                axes.plot([start + step for step in steps], held_out, "o", color=INK, markersize=3.5)
+            if len(phases) > 1:
+                axes.axvline(start, color=RULE, linewidth=0.8)
+                axes.text(start, 1.02, f" {phase.name}", color=MUTED, transform=axes.get_xaxis_transform())
+            start += phase.curve[-1][0]
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_locator(_locator("NullLocator"))
+        axes.set(xlim=(0, start), xlabel="training step", ylabel="loss")
+        axes.tick_params(length=0, pad=5)
+
+    return _svg(draw, (9.4, 2.8), identifier)
+
+
 def until(curve: Curve, limit: float) -> Curve:
     """``curve`` from its begin to x = ``limit``, where it is interpolated.
 

@@ -19,6 +19,7 @@ from andon.report.accuracy import accuracy
 from andon.report.content import Outcome, Tally, number, percent
 from andon.report.figures import Lane
 from andon.report.gallery import Picture, choose, common_folder, galleries, split_path
+from andon.report.training import training
 from andon.types import Calibration, Evaluation, Verdict
 
 MOST_REGION_IMAGES = 30
@@ -89,6 +90,7 @@ def write_report(
         "split_path": lambda name: split_path(name.removeprefix(folder)),
         "pictured": picture is not None,
         **accuracy(evaluation),
+        **training(manifest),
         **_details(outcomes, verdicts, manifest),
     }
     text = template.render(page)

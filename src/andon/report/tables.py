@@ -13,6 +13,7 @@ from andon.report.content import DASH, NBSP, Outcome, number, percent
 from andon.types import Region, Verdict
 
 REGIONS_PER_IMAGE = 3
+_DRAWN = "curve"  # of a fit: the report draws it
 _SKIPPED = ("calibration", "history", "members", "format", "schema")
 _TITLES = {
     "detector": "Method", "data": "Good images", "fit": "Fit", "preprocessing": "Preparing an image",
@@ -22,7 +23,11 @@ _LABELS = {
     "andon_version": "Andon", "created": "made on", "method": "name", "train": "learned from", "seed": "seed",
     "held_out": "kept out to tune", "calibration": "kept out for the threshold", "skipped": "could not be read",
     "onnxruntime": "ONNX Runtime", "numpy": "NumPy", "pillow": "Pillow", "torch": "PyTorch", "python": "Python",
-    "seconds": "seconds", "size": "size (rows × columns)", "title": "method",
+    "minutes": "minutes allowed to train", "early_stop": "patience (evaluations)", "copies": "varied copies of an image",
+    "kept": "images in the feature cache", "gigabytes": "feature cache (GB)", "computed": "passes of the frozen network",
+    "hits": "passes saved by the cache", "seconds_computing": "seconds for the frozen network",
+    "seconds_saved": "seconds saved by the cache", "resumed_at": "images seen before a resume",
+    "resumed_steps": "steps taken before a resume", "seconds": "seconds", "size": "size (rows × columns)", "title": "method",
 }  # fmt: skip
 
 
@@ -154,7 +159,7 @@ def manifest_facts(manifest: Mapping[str, object]) -> list[Facts]:
 def _pairs(block: Mapping[str, object]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for key, value in block.items():
-        if key == "method" and "title" in block:
+        if key == _DRAWN or (key == "method" and "title" in block):
             continue
         if isinstance(value, Mapping):
             pairs += _pairs(value)
