@@ -1,6 +1,7 @@
 """Fit, evaluate and time detectors on real sets, as the command line does it.
 
     python benchmarks/main_job.py ../shared/data/* [--method patchcore padim] [--seeds 0 1 2]
+    python benchmarks/main_job.py ../shared/data/* --method all --minutes 3 --json methods.json
 
 Each set is fitted in a process of its own (its peak memory is measured there), then answered by the torch-free
 runtime in another one (milliseconds an image, decode to verdict, and resident memory). Prints a table in Markdown;
@@ -31,24 +32,35 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("roots", nargs="+", type=Path)
-    parser.add_argument("--method", nargs="+", default=["patchcore", "padim"])
-    parser.add_argument("--backbone", default="andon-s")
+    parser.add_argument("--method", nargs="+", default=["patchcore", "padim"], help="'all' for every one")
+    parser.add_argument("--backbone", help="of methods that have one; default: their own, andon-s")
     parser.add_argument("--size", help="for example 256x256; default: the photographs' own shape")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--minutes", type=float, help="training budget of methods that train")
     parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="keeps the figures; cells that it has are not computed again")
     options = parser.parse_args()
-    rows = []
+    methods = every_method() if options.method == ["all"] else options.method
+    rows = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    known = {(row["set"], row["method"], row["seed"]): row for row in rows}
     print("| " + " | ".join(COLUMNS.values()) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     for root in options.roots:
-        for method in options.method:
+        for method in methods:
             for seed in options.seeds:
-                rows.append(cell(root, method, seed, options))
-                print("| " + " | ".join(shown(rows[-1].get(key)) for key in COLUMNS) + " |", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+                row = known.get((root.name, method, seed)) or cell(root, method, seed, options)
+                print("| " + " | ".join(shown(row.get(key)) for key in COLUMNS) + " |", flush=True)
+                if (root.name, method, seed) not in known:
+                    rows.append(row)
+                    if options.json:
+                        options.json.write_text(json.dumps(rows, indent=1))
     return 0
+
+
+def every_method() -> list[str]:
+    from andon.models import DETECTORS
+
+    return list(DETECTORS)
 
 
 def shown(value: Any) -> str:
@@ -72,12 +84,12 @@ def cell(root: Path, method: str, seed: int, options: argparse.Namespace) -> dic
             artifact,
             "--method",
             method,
-            "--backbone",
-            options.backbone,
             "--seed",
             seed,
             "-q",
         ]
+        fit += ["--backbone", options.backbone] if options.backbone else []
+        fit += ["--minutes", options.minutes] if options.minutes else []
         fit += ["--size", options.size] if options.size else []
         for assignment in options.assignments:
             fit += ["--set", assignment]
