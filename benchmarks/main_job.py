@@ -39,7 +39,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--minutes", type=float, help="training budget of methods that train")
     parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--json", type=Path, help="keeps the figures; cells that it has are not computed again")
+    parser.add_argument(
+        "--json", type=Path, help="keeps the figures; cells that it has are not computed again"
+    )
     options = parser.parse_args()
     methods = every_method() if options.method == ["all"] else options.method
     rows = json.loads(options.json.read_text()) if options.json and options.json.exists() else []

@@ -154,7 +154,7 @@ def test_the_map_is_the_mean_of_both_normalised_maps() -> None:
 
 
 def test_networks_have_the_papers_shapes() -> None:
-    """Tables 6 and 7: at 256 pixels, 384 channels every 4 pixels; 2.7 and 8.2 million parameters of a PDN."""
+    """At 256 pixels, an output every 4; PDN-S has convolutions of 4, 4, 3 and 4 pixels and 128, 256, 256, 384 channels."""
     sizes = {variant: sum(p.numel() for p in pdn(variant, 384).parameters()) for variant in ("s", "m")}
     assert (
         sizes["s"] == 3 * 128 * 16 + 128 * 256 * 16 + 256 * 256 * 9 + 256 * 384 * 16 + 128 + 256 + 256 + 384
@@ -229,7 +229,7 @@ def test_penalty_pictures_from_a_folder(tmp_path: Path) -> None:
     [
         ({"variant": "l"}, "variant must be one of ['s', 'm'], got 'l'"),
         ({"normalise_on": "test"}, "normalise_on must be one of ['train', 'held_out'], got 'test'"),
-        ({"penalty": "nowhere/at/all"}, "penalty must be 'drawn', 'none' or a folder of pictures, got 'nowhere/at/all'"),
+        ({"penalty": "nowhere/at/all"}, "penalty must be 'none', 'drawn' or a folder of pictures, got 'nowhere/at/all'"),
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
         ({"hard_fraction": 1.5}, "hard_fraction must be a share from 0 to 1, got 1.5"),
         ({"width": 0}, "width must be a whole number of at least 1, got 0"),

@@ -28,7 +28,7 @@ def small(**settings: Any) -> STFPM:
 
 
 def half_squared_distance(t: Tensor, s: Tensor) -> Tensor:
-    """Eq. 2 position by position, (h, w), from (C, h, w)."""
+    """Eq. 1 and 2, position by position, (h, w), from (C, h, w)."""
     rows = [
         [
             0.5 * ((t[:, i, j] / t[:, i, j].norm() - s[:, i, j] / s[:, i, j].norm()) ** 2).sum()
@@ -39,7 +39,7 @@ def half_squared_distance(t: Tensor, s: Tensor) -> Tensor:
     return torch.tensor(rows)
 
 
-def test_distance_is_eq_2_and_one_less_the_cosine() -> None:
+def test_distance_is_the_papers_and_one_less_the_cosine() -> None:
     generator = torch.Generator().manual_seed(0)
     t, s = torch.randn(1, 5, 3, 4, generator=generator), torch.randn(1, 5, 3, 4, generator=generator)
     torch.testing.assert_close(apart(t, s)[0, 0], half_squared_distance(t[0], s[0]))

@@ -25,7 +25,7 @@ def small(**settings: Any) -> UninformedStudents:
     return detector
 
 
-def test_error_and_variance_are_eq_8_and_9() -> None:
+def test_error_and_variance_are_the_papers() -> None:
     generator = torch.Generator().manual_seed(0)
     mu, y = torch.randn(3, 2, 5, 4, 6, generator=generator), torch.randn(2, 5, 4, 6, generator=generator)
     both = error_and_variance(mu, y)

@@ -1,7 +1,7 @@
 """Patch description networks: a few convolutions that see a small patch, for students and for EfficientAD's teacher.
 
-Batzner, Heckler, König 2024, EfficientAD (arXiv:2303.14535), Tables 6 and 7: PDN-S has four convolutions, PDN-M six,
-each output sees 33 x 33 pixels, every 4 pixels. That is 15 and 52 GMAC for 256 x 256 pixels, so :func:`strided_pdn`
+Batzner, Heckler, König 2024, EfficientAD (arXiv:2303.14535): PDN-S has four convolutions, PDN-M six; each output sees
+33 x 33 pixels, every 4 pixels. That is 15 and 52 GMAC for 256 x 256 pixels, so :func:`strided_pdn`
 halves the grid by strides in place of poolings and goes on to whatever grid a teacher has.
 
 Letters: B images, C channels out, H and W the image, h and w the grid.
@@ -23,7 +23,7 @@ from andon.errors import DataError, SettingsError
 from andon.features.trunk import Backbone, LayerInfo
 
 VARIANTS = ("s", "m")
-WIDTHS = {"s": 128, "m": 256}  # channels of the first convolution, Tables 6 and 7
+WIDTHS = {"s": 128, "m": 256}  # channels of the first convolution, the paper's
 STRIDED_WIDTHS = {"s": 48, "m": 64}  # ours
 KEYS = {
     "s": (0, 3, 6, 8),

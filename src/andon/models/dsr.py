@@ -45,7 +45,7 @@ IMAGE_WEIGHT = 10.0  # of the images' l2: the authors' code
 STRENGTH = (0.2, 1.0)  # lambda_s
 TOO_NEAR = 0.05  # share of the nearest codes that are not put in: the authors' code
 TURNED = 0.4  # share of the images that are turned where `rotation` is not 0: the authors' code
-SHARES = (0.4, 0.4, 0.2)  # of the steps, for the three phases
+SHARES = (0.5, 0.35, 0.15)  # of the steps, for the three phases
 
 
 class DSR(TrainedDetector):

@@ -1,7 +1,7 @@
 """EfficientAD: a student that knows the teacher on good parts only, and an autoencoder for how parts belong together.
 
 K. Batzner, L. Heckler, R. König, "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV
-2024 (arXiv:2303.14535). Implemented, Algorithm 1 and 2 of its appendix:
+2024 (arXiv:2303.14535). Implemented, with facts looked up in https://github.com/nelson1425/EfficientAD:
 
     T' = (T - mu) / sigma                                 the teacher's features, normalised a channel
     L_hard    = mean of D where D >= its p_hard quantile,   D = (T' - S)^2
@@ -13,17 +13,17 @@ K. Batzner, L. Heckler, R. König, "EfficientAD: Accurate Visual Anomaly Detecti
     map  = (M^_ST + M^_AE) / 2,   image score = its maximum
 
 Letters: T teacher, S and S' the student's first and second C channels, A autoencoder, M maps; B images, C channels of
-the teacher, H and W the image, h and w the teacher's grid. The quantiles, 0.1, the range of light,
-dropout, Adam with decay 1e-5 falling tenfold for the last 5 % are the paper's; it has p_hard = 0.999, Adam at 1e-4 and
-70,000 steps of one image.
+the teacher, H and W the image, h and w the teacher's grid. The quantiles, 0.1, the range of light, dropout, and Adam with
+decay 1e-5 whose rate falls tenfold for the last 5 % are the paper's; it has p_hard = 0.999, a rate of 1e-4, and 70,000
+steps of one image.
 
 Differences from the paper: the teacher is any backbone, its layers joined on the finest one's grid; the student is then
 a strided PDN on that grid and has another receptive field than the teacher. A file of published PDN weights as
 ``backbone`` gives the paper's networks (with their padding kept, so that the map needs no border). The encoder's output
 is resized to 8 x 8 before its last convolution, so that images may have any size; the decoder stops at the grid.
-The quantiles are read off a histogram, on the grid, and by default on the training images. Penalty pictures are drawn by
-code unless a folder of photographs is given (the paper takes ImageNet), one a step. Fewer steps, at a higher rate, so
-by default p_hard is 0.99: more errors teach in each.
+The quantiles are read off a histogram, on the grid, and by default on the training images. Penalty pictures (the paper
+takes ImageNet) come from a folder, or are drawn by code, one a step; by default there are none. Fewer steps, at a higher
+rate, and more errors that teach in each: p_hard is 0.99 by default.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class EfficientAD(TrainedDetector):
     ``backbone``, ``layers``: the teacher, a name, file or module, and which of its layers (None: its default ones); or
     a file of PDN weights. ``variant``: the student is a PDN-``"s"`` or PDN-``"m"``; ``width`` of its first convolution
     (None: the paper's beside a PDN, else 48 or 64), ``autoencoder_width`` of the autoencoder's (the paper: 32).
-    ``hard_fraction``: p_hard (the paper: 0.999). ``penalty``: ``"drawn"`` by code, ``"none"``, or a folder of pictures of other things.
+    ``hard_fraction``: p_hard (the paper: 0.999). ``penalty``: ``"none"``, ``"drawn"`` by code, or a folder of pictures of
+    other things.
     ``normalise_on``: images that q_a and q_b come from, ``"train"`` or ``"held_out"`` (the paper). ``blur_sigma`` of
     the map, in pixels (the paper: 0).
     """
@@ -92,7 +93,7 @@ class EfficientAD(TrainedDetector):
         width: int | None = None,
         autoencoder_width: int = 32,
         hard_fraction: float = 0.99,
-        penalty: str | os.PathLike[str] = "drawn",
+        penalty: str | os.PathLike[str] = "none",
         normalise_on: Literal["train", "held_out"] = "train",
         steps: int = 1500,
         batch_size: int = 2,
@@ -212,7 +213,7 @@ class EfficientAD(TrainedDetector):
 
 
 class PatchAutoencoder(nn.Module):
-    """The paper's autoencoder, Table 5: images to a teacher's features through ``2 width`` numbers an image."""
+    """The paper's autoencoder: images to a teacher's features through ``2 width`` numbers an image."""
 
     def __init__(self, width: int, channels: int, raises: int) -> None:
         super().__init__()
@@ -287,7 +288,7 @@ def _pictures(penalty: str) -> CropSource | None:
     if penalty == "drawn":
         return CropSource((), drawn=1.0)
     if not Path(penalty).is_dir():
-        raise SettingsError(f"penalty must be 'drawn', 'none' or a folder of pictures, got {penalty!r}")
+        raise SettingsError(f"penalty must be 'none', 'drawn' or a folder of pictures, got {penalty!r}")
     return CropSource((penalty,), drawn=0.0)
 
 

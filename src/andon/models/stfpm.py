@@ -120,6 +120,6 @@ class STFPM(TrainedDetector):
 
 
 def apart(teacher: Tensor, student: Tensor) -> Tensor:
-    """l^l(i, j) of eq. 2, (B, 1, h, w) in [0, 2], from F_t and F_s (B, C, h, w)."""
+    """l^l(i, j) of eq. 1 and 2, (B, 1, h, w) in [0, 2], from F_t and F_s (B, C, h, w)."""
     difference = F.normalize(teacher, dim=1) - F.normalize(student, dim=1)
     return 0.5 * difference.square().sum(1, keepdim=True)

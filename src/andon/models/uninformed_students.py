@@ -4,10 +4,10 @@ P. Bergmann, M. Fauser, D. Sattlegger, C. Steger, "Uninformed Students: Student-
 Discriminative Latent Embeddings", CVPR 2020 (arXiv:1911.02357).
 
     y'      = (y - mu) / sigma                                    the teacher's descriptors, normalised a channel
-    loss    = mean over positions of |mu_i - y'|^2, a student i   (eq. 7, with normalised y)
-    e       = |mean over i of mu_i - y'|^2                        regression error (eq. 8)
-    v       = mean over i of |mu_i|^2 - |mean over i of mu_i|^2   predictive variance (eq. 9)
-    map     = mean over l of (e_l - e_mu) / e_sigma + (v_l - v_mu) / v_sigma            (eq. 10 and 11)
+    loss    = mean over positions of |mu_i - y'|^2, a student i
+    e       = |mean over i of mu_i - y'|^2                        the regression error
+    v       = mean over i of |mu_i|^2 - |mean over i of mu_i|^2   the predictive variance
+    map     = mean over l of (e_l - e_mu) / e_sigma + (v_l - v_mu) / v_sigma
 
 Letters: y the teacher's descriptors, mu_i the i-th of M students' outputs, l the scale, e_mu and e_sigma mean and
 deviation of e over good images; B images, C channels of a scale, H and W the image, h and w a scale's grid. Constants
@@ -171,7 +171,7 @@ class Ensemble(nn.ModuleList):
 
 
 def error_and_variance(answers: Tensor, target: Tensor) -> Tensor:
-    """e and v (B, 2, h, w) of eq. 8 and 9, as means over channels, from mu_i (M, B, C, h, w) and y' (B, C, h, w)."""
+    """e and v (B, 2, h, w), as means over channels, from mu_i (M, B, C, h, w) and y' (B, C, h, w)."""
     together = answers.mean(0)
     error = (together - target).square().mean(1)
     variance = (answers - together).square().mean((0, 2))
