@@ -18,8 +18,8 @@ $(LINE)/.ready: pyproject.toml constraints.txt tools/setup.py $(shell find src -
 demo: $(VENV)/.ready  ## the main job on images that the package draws; prints verdicts, metrics and the report's path
 	@$(BIN)/andon demo
 
-test: $(VENV)/.ready  ## every test, doctests included
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --doctest-modules src tests
+test: $(VENV)/.ready  ## every test, doctests included; one thread a process, since there are as many as cores
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --doctest-modules src tests
 
 lint: $(VENV)/.ready  ## ruff: rules and format
 	@$(BIN)/ruff check src tests benchmarks tools

@@ -26,8 +26,8 @@ def command(name: str | None) -> None:
 
     if name is None:
         for key, detector in DETECTORS.items():
-            kind = "trained" if detector.steps else "closed form"
-            click.echo(f"{key:<12} {kind:<12} {detector.paper}")
+            kind = "trained" if "steps" in defaults(key) else "closed form"
+            click.echo(f"{key:<21} {kind:<12} {detector.paper}")
         click.echo("\nSettings of one:  andon methods NAME")
         return
     found = DETECTORS[name] if name in DETECTORS else type(build(name))
