@@ -196,17 +196,10 @@ def test_a_unet_answers_at_the_size_of_any_image(size: tuple[int, int], skips: b
     assert outputs(size, skips=skips).shape == (2, 2, *size)
 
 
-def test_the_papers_widths_have_the_papers_size() -> None:
-    """97.4 million weights in the authors' networks (69.1 and 28.4); fewer here, where going up is narrower."""
-    detector = DRAEM(width=128, segment_width=64)
-    count = sum(parameter.numel() for parameter in detector.parameters())
-    assert 50e6 < count < 100e6
-
-
 def test_a_network_that_expects_nothing_gives_one_per_cent() -> None:
     net = UNet(1, 1, [2], skips=True)
     expect_nothing(net)
-    assert float(net.out.bias.sigmoid()) == pytest.approx(0.01)
+    assert float(net.out.bias.detach().sigmoid()) == pytest.approx(0.01)
 
 
 def test_the_image_score_is_the_greatest_mean() -> None:

@@ -21,7 +21,11 @@ K = 8
 
 
 def small(**settings: object) -> ViTInpainting:
-    return ViTInpainting(**{"patch": K, "width": 8, "depth": 2, "heads": 2, **settings})
+    """One whose last layer is not zero, as it is before training."""
+    detector = ViTInpainting(**{"patch": K, "width": 8, "depth": 2, "heads": 2, **settings})
+    with seeded(1):
+        torch.nn.init.normal_(detector.pixels.weight, std=0.1)
+    return detector
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -116,6 +120,15 @@ def test_the_loss_is_that_of_covered_patches_alone() -> None:
         assert loss == pytest.approx(possible[nearest], rel=1e-4)
         found.add(nearest)
     assert len(found) == 4
+
+
+def test_before_training_the_mean_image_is_filled_in() -> None:
+    detector, parts = ViTInpainting(patch=K, width=8, depth=1, heads=2), good_parts(5, (128, 128))
+    detector.observe(parts[:2])
+    detector.observe(parts[2:])
+    with torch.no_grad():
+        torch.testing.assert_close(detector.fill_in(parts[:1]), parts.mean(0, keepdim=True))
+        assert detector.fill_in(parts[:, :, :70, :90]).shape == (5, 3, 70, 90)
 
 
 def test_images_of_one_patch_can_be_learnt_from() -> None:

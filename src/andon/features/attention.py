@@ -70,20 +70,38 @@ class Block(nn.Module):
 
 
 class Positions(nn.Module):
-    """A learnt vector for each position of an image of any size: a grid (D, G, G), read bilinearly."""
+    """A learnt vector for each position of an image of any size: a grid (D, G, G), read bilinearly.
 
-    def __init__(self, d: int, grid: int = 16) -> None:
+    ``waves``: whether the vectors start as sines and cosines of row and column, from which attention finds neighbours
+    at once, instead of as small random numbers.
+    """
+
+    def __init__(self, d: int, grid: int = 16, *, waves: bool = False) -> None:
         super().__init__()
+        self.waves = waves
         self.vectors = nn.Parameter(torch.zeros(1, d, grid, grid))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the vectors anew."""
-        nn.init.trunc_normal_(self.vectors, std=0.02)
+        if self.waves:
+            self.vectors.data = sines(*self.vectors.shape[1:3]).to(self.vectors)
+        else:
+            nn.init.trunc_normal_(self.vectors, std=0.02)
 
     def forward(self, h: int, w: int) -> Tensor:
         """(1, D, h, w)."""
         return F.interpolate(self.vectors, size=(h, w), mode="bilinear", align_corners=False)
+
+
+def sines(d: int, grid: int) -> Tensor:
+    """(1, D, G, G): half sines and cosines of rows and columns, wavelengths from the whole side down to three cells."""
+    count = -(-d // 4)
+    lengths = grid * (3 / grid) ** torch.linspace(0, 1, count)
+    phase = 2 * torch.pi / lengths[:, None] * (torch.arange(grid) + 0.5)  # (count, G)
+    along = torch.cat([torch.sin(phase), torch.cos(phase)]) / 2  # (2 count, G)
+    rows, columns = along[:, :, None].expand(-1, -1, grid), along[:, None].expand(-1, grid, -1)
+    return torch.stack([rows, columns], 1).flatten(0, 1)[None, :d]
 
 
 def mlp(i: int, hidden: int, o: int) -> nn.Sequential:

@@ -17,8 +17,10 @@ Differences from the paper. It covers one patch of a window and averages the tok
 patch of every s-th row is covered at once, each filled in from its own token: s^2 passes do a whole image, a patch
 still sees its eight neighbours, and training has many covered patches a window. Windows are larger and overlap at test
 time (the paper's: one a patch, as central as the border allows); each patch is taken from the one where it is most
-central. f is a grid read bilinearly, and the mean of diff is kept on G x G cells, so that images may have any size.
-Narrower and shallower, without early stopping, Adam with a warm-up and a falling rate instead of 1e-4.
+central. Images are taken less their mean, and f starts as sines and cosines of row and column: both spare a short
+training what takes the paper's long one millions of windows to find out. f is a grid read bilinearly, the mean image
+is kept on 2 G x 2 G cells and the mean of diff on G x G, so that images may have any size. Narrower and shallower,
+without early stopping of its own; Adam with a rising and falling rate instead of 1e-4.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ class ViTInpainting(TrainedDetector):
 
     title = "ViT inpainting"
     paper = "Pirnay and Chai 2022, Inpainting Transformer for Anomaly Detection"
+    centre: Tensor  # (1, 3, 2 G, 2 G) float64: the mean of the images observed
     usual: Tensor  # (1, 1, G, G) float32: the mean of diff over the training images
 
     def __init__(
@@ -86,10 +89,11 @@ class ViTInpainting(TrainedDetector):
         self.blur_sigma, self.seed = number("blur_sigma", blur_sigma), whole("seed", seed)
         if width % (2 * heads):
             raise SettingsError(f"width must be a multiple of twice the {heads} heads, got {width}")
-        self.embed, self.positions = nn.Conv2d(3 * patch**2, width, 1), Positions(width)
+        self.embed, self.positions = nn.Conv2d(3 * patch**2, width, 1), Positions(width, waves=True)
         self.covered = nn.Parameter(torch.zeros(width))  # x_inpaint
         self.blocks = nn.ModuleList(Block(width, FeatureAttention(width, heads)) for _ in range(depth))
         self.norm, self.pixels = nn.LayerNorm(width), nn.Linear(width, 3 * patch**2)
+        self.register_buffer("centre", torch.zeros(1, 3, 2 * CELLS, 2 * CELLS, dtype=torch.float64))
         self.register_buffer("usual", torch.zeros(1, 1, CELLS, CELLS))
         self.reset()
 
@@ -99,16 +103,33 @@ class ViTInpainting(TrainedDetector):
         return self.embed, self.positions, self.blocks, self.norm, self.pixels
 
     def draw(self) -> None:
-        """Draw the weights anew, and forget what is usual."""
+        """Draw the weights anew, and forget what was observed."""
         redraw(*self.learnt)
         nn.init.trunc_normal_(self.covered, std=0.02)
-        self.usual = torch.zeros_like(self.usual)
+        nn.init.zeros_(self.pixels.weight)  # so that training starts from the mean image
+        nn.init.zeros_(self.pixels.bias)
+        self.centre, self.usual = torch.zeros_like(self.centre), torch.zeros_like(self.usual)
+
+    def look(self, images: Tensor) -> None:
+        """Add ``images`` to the mean image."""
+        cells = shrink(images.double(), (2 * CELLS, 2 * CELLS))
+        step = (cells.sum(0) - len(images) * self.centre) / (self.images_seen + len(images))
+        self.centre = self.centre + step
+
+    def mean_image(self, size: tuple[int, int]) -> Tensor:
+        """The mean of the images observed, at ``size`` (H, W): (1, 3, H, W)."""
+        return F.interpolate(self.centre.float(), size=size, mode="bilinear", align_corners=False)
 
     def cut(self, images: Tensor) -> Tensor:
-        """The patches (B, 3 K^2, M, N) of images (B, 3, H, W), about 0; borders replicated to whole patches."""
+        """The patches (B, 3 K^2, M, N) of images (B, 3, H, W); borders replicated to whole patches."""
         h, w = int(images.shape[2]), int(images.shape[3])
         padded = F.pad(images, (0, -w % self.patch, 0, -h % self.patch), mode="replicate")
-        return F.pixel_unshuffle(padded - 0.5, self.patch)
+        return F.pixel_unshuffle(padded, self.patch)
+
+    def apart(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The patches of images (B, 3, H, W) less those of the mean image, and these: (B, ...), (1, 3 K^2, M, N)."""
+        mean = self.cut(self.mean_image((int(images.shape[2]), int(images.shape[3]))))
+        return self.cut(images) - mean, mean
 
     def transform(self, tokens: Tensor) -> Tensor:
         """What the tokens (B, P, D) of a window show: pixels (B, P, 3 K^2)."""
@@ -129,7 +150,7 @@ class ViTInpainting(TrainedDetector):
 
     def loss(self, images: Tensor, frozen: State | None = None) -> Tensor:
         """L () over the covered patches of one window an image, at one place drawn for the batch."""
-        patches = self.cut(images)
+        patches, mean = self.apart(images)
         rows, columns = (drawn(int(side), self.window) for side in patches.shape[2:])
         with learning(*self.learnt):
             shown, hidden = (part[:, :, rows, columns] for part in self.tokens(patches))
@@ -137,8 +158,8 @@ class ViTInpainting(TrainedDetector):
             masks = lattice(m, n, self.spacing, like=images)[self._passes(len(images), m, n)]  # (B, 1, m, n)
             y = self.transform(as_tokens(torch.where(masks, hidden, shown)))  # (B, P, 3 K^2)
         taken = as_tokens(masks)[:, :, 0]  # (B, P)
-        x = as_tokens(patches[:, :, rows, columns])[taken]  # (m, 3 K^2)
-        return self.difference(self.picture(x), self.picture(y[taken]))
+        mean, x = as_tokens(mean[:, :, rows, columns]), as_tokens(patches[:, :, rows, columns])
+        return self.difference(*(self.picture((mean + part)[taken]) for part in (x, y)))
 
     def _passes(self, count: int, m: int, n: int) -> Tensor:
         """Which pass (count,) each image takes, drawn among those that cover a patch of a window of m x n."""
@@ -146,8 +167,8 @@ class ViTInpainting(TrainedDetector):
         return r * self.spacing + c
 
     def picture(self, pixels: Tensor) -> Tensor:
-        """(m, 3 K^2) about 0 -> (m, 3, K, K)."""
-        return pixels.reshape(-1, 3, self.patch, self.patch) + 0.5
+        """(m, 3 K^2) -> (m, 3, K, K)."""
+        return pixels.reshape(-1, 3, self.patch, self.patch)
 
     def difference(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss () of patches y filled in for x (m, 3, K, K)."""
@@ -156,13 +177,13 @@ class ViTInpainting(TrainedDetector):
 
     def fill_in(self, images: Tensor) -> Tensor:
         """y (B, 3, H, W): every patch filled in from those around it."""
-        patches = self.cut(images)
+        patches, mean = self.apart(images)
         shown, hidden = self.tokens(patches)
         m, n = int(patches.shape[2]), int(patches.shape[3])
         masks = lattice(m, n, self.spacing, like=images)  # (s^2, 1, M, N)
         tokens = torch.where(masks, hidden, shown[:, None]).flatten(0, 1)  # (B s^2, D, M, N)
         y = (self._by_windows(tokens).unflatten(0, (-1, len(masks))) * masks).sum(1)  # (B, 3 K^2, M, N)
-        return F.pixel_shuffle(y, self.patch)[:, :, : images.shape[2], : images.shape[3]] + 0.5
+        return F.pixel_shuffle(y + mean, self.patch)[:, :, : images.shape[2], : images.shape[3]]
 
     def _by_windows(self, tokens: Tensor) -> Tensor:
         """What the tokens (B, D, M, N) show, each in the window where it is most central: (B, 3 K^2, M, N)."""
