@@ -17,7 +17,15 @@ from andon.models.trained import seeded
 from andon.training import train
 from fakes import good_parts
 
-SMALL = {"width": 4, "dimensions": 3, "codes": 20, "residuals": 1, "segment_width": 2, "levels": 1, "steps": 5}
+SMALL = {
+    "width": 4,
+    "dimensions": 3,
+    "codes": 20,
+    "residuals": 1,
+    "segment_width": 2,
+    "levels": 1,
+    "steps": 5,
+}
 
 
 def small(**settings: object) -> DSR:
@@ -66,7 +74,9 @@ def test_codes_that_nothing_is_near_to_are_put_onto_features() -> None:
     made, z = book(), torch.full((1, 3, 4, 4), 50.0) + torch.randn(1, 3, 4, 4)
     made.follow(z)  # none has been used yet
     features = z.permute(0, 2, 3, 1).reshape(-1, 3)
-    assert sum(bool((features == code).all(1).any()) for code in made.codes) >= 15  # others are means of several
+    assert (
+        sum(bool((features == code).all(1).any()) for code in made.codes) >= 15
+    )  # others are means of several
     assert float(made.codes.min()) > 40
 
 
@@ -113,7 +123,9 @@ def test_codes_change_inside_the_mask_alone_and_the_truth_says_where() -> None:
     on_lo = (a_lo != q_lo).any(1).flatten(1).any(1)
     on_hi = (a_hi != q_hi)[:, :, 4:8, 10:16].any(1).flatten(1).any(1)
     assert (on_lo | on_hi).all()
-    assert on_lo.any() and (~on_lo).any() and (~on_hi).any()
+    assert on_lo.any()
+    assert (~on_lo).any()
+    assert (~on_hi).any()
     outside = ~on_grid(mask, a_lo).expand_as(a_lo)
     assert torch.equal(a_lo[outside], q_lo[outside])
     assert torch.equal(truth > 0, mask)  # the mask lies on both grids
@@ -121,7 +133,9 @@ def test_codes_change_inside_the_mask_alone_and_the_truth_says_where() -> None:
 
 def test_without_a_mask_no_code_changes() -> None:
     detector, images = small(), good_parts(4, (64, 96))
-    q_lo, q_hi, a_lo, a_hi, truth = detector._anomalous_codes(images, torch.zeros(4, 1, 64, 96, dtype=torch.bool))
+    q_lo, q_hi, a_lo, a_hi, truth = detector._anomalous_codes(
+        images, torch.zeros(4, 1, 64, 96, dtype=torch.bool)
+    )
     assert torch.equal(q_lo, a_lo)
     assert torch.equal(q_hi, a_hi)
     assert not truth.any()
@@ -204,7 +218,10 @@ def test_a_given_autoencoder_is_taken_over_and_not_trained(tmp_path: Path) -> No
     second = small(pretrained=tmp_path / "first.safetensors", steps=30)
     assert same(second.autoencoder, weights(first.autoencoder))
     assert not same(second.repaint, weights(first.repaint))
-    assert [(phase.name, phase.steps) for phase in second.phases()] == [("restriction", 21), ("upsampling", 9)]
+    assert [(phase.name, phase.steps) for phase in second.phases()] == [
+        ("restriction", 21),
+        ("upsampling", 9),
+    ]
     assert second.settings()["pretrained"] == str(tmp_path / "first.safetensors")
 
 
@@ -212,14 +229,20 @@ def test_an_autoencoder_of_other_widths_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(small(width=6).statistics(), tmp_path / "wide.safetensors")
-    with pytest.raises(SettingsError, match="does not hold DSR's autoencoder of this width, dimensions, codes"):
+    with pytest.raises(
+        SettingsError, match="does not hold DSR's autoencoder of this width, dimensions, codes"
+    ):
         small(pretrained=tmp_path / "wide.safetensors")
-    with pytest.raises(SettingsError, match=r"^pretrained must be a file \(\.andon or \.safetensors\), there is none"):
+    with pytest.raises(
+        SettingsError, match=r"^pretrained must be a file \(\.andon or \.safetensors\), there is none"
+    ):
         small(pretrained=tmp_path / "absent.andon")
 
 
 def test_images_too_small_for_the_levels_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"^the networks need images of at least 64 x 64 pixels, got 48 x 64\."):
+    with pytest.raises(
+        SettingsError, match=r"^the networks need images of at least 64 x 64 pixels, got 48 x 64\."
+    ):
         small(levels=3).observe(torch.rand(1, 3, 48, 64))
 
 

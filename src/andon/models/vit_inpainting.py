@@ -71,7 +71,7 @@ class ViTInpainting(TrainedDetector):
         window: int = 16,
         spacing: int = 2,
         width: int = 128,
-        depth: int = 6,
+        depth: int = 4,
         heads: int = 4,
         steps: int = 1500,
         batch_size: int = 8,
