@@ -180,7 +180,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "width": 32,
         "depth": 2,
         "heads": 2,
-        "steps": 40,
+        "steps": 25,
         "batch_size": 4,
         "learning_rate": 1e-2,
     },
