@@ -10,7 +10,7 @@ taken at 256x256. ``random`` is andon-s' architecture with random weights. Cells
 computed again.
 
 Costs: the network alone in ONNX Runtime (fp32, one image, median), and the detector with it in the torch-free
-runtime, from file to verdict, with its resident memory (benchmarks/latency.py), on the first set. Measure these on
+runtime, from file to verdict, with its resident memory (andon.bench.timing), on the first set. Measure these on
 a quiet machine; ``--no-costs`` leaves them out.
 """
 
@@ -180,7 +180,7 @@ def runtime(network: Backbone, method: str, options: argparse.Namespace) -> dict
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "part.andon")
         to_artifact(detector, Preprocessing(size=SIZE), manifest).save(path)
-        command = [sys.executable, str(HERE / "latency.py"), str(path), str(root), "--json"]
+        command = [sys.executable, "-m", "andon.bench.timing", str(path), str(root), "--json"]
         answer = subprocess.run(
             [*command, "--threads", str(options.threads)], check=True, capture_output=True
         )

@@ -98,7 +98,7 @@ def cell(root: Path, method: str, seed: int, options: argparse.Namespace) -> dic
         seconds, peak = timed(fit)
         timed(["evaluate", artifact, root, "--json", figures, "--bootstrap", 0, "-q"])
         runtime = json.loads(subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("latency.py")), str(artifact), str(root), "--threads", str(options.threads), "--json"],
+            [sys.executable, "-m", "andon.bench.timing", str(artifact), str(root), "--threads", str(options.threads), "--json"],
             check=True, capture_output=True, text=True).stdout)  # fmt: skip
         found = {
             name: metric["value"] for name, metric in json.loads(figures.read_text())["groups"]["all"].items()

@@ -75,6 +75,18 @@ SMALL: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-3,
         "batch_size": 4,
     },
+    "dsr": {
+        "width": 16,
+        "dimensions": 8,
+        "codes": 128,
+        "residuals": 1,
+        "segment_width": 16,
+        "levels": 1,
+        "smoothing": 5,
+        "steps": 120,
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+    },
     "patchcore": {"bank_limit": 400, "buffer_limit": 20_000},
     "riad": {
         "sizes": [8],

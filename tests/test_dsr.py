@@ -219,8 +219,8 @@ def test_a_given_autoencoder_is_taken_over_and_not_trained(tmp_path: Path) -> No
     assert same(second.autoencoder, weights(first.autoencoder))
     assert not same(second.repaint, weights(first.repaint))
     assert [(phase.name, phase.steps) for phase in second.phases()] == [
-        ("restriction", 21),
-        ("upsampling", 9),
+        ("restriction", 22),
+        ("upsampling", 8),
     ]
     assert second.settings()["pretrained"] == str(tmp_path / "first.safetensors")
 

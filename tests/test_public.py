@@ -15,14 +15,16 @@ NAMES = {
     "Region", "Sample", "SettingsError", "Verdict", "__version__", "fit", "load",
 }  # fmt: skip
 OPTIONS = {
-    "fit": {"output", "method", "backbone", "size", "resize", "white-level", "target-rate", "confidence", "calibration",
-            "layout", "group-by", "latest", "category", "config", "set", "seed", "workers", "minutes",
+    "fit": {"output", "method", "backbone", "size", "resize", "white-level", "limit", "target-rate", "confidence",
+            "calibration", "layout", "group-by", "latest", "category", "config", "set", "seed", "workers", "minutes",
             "early-stop", "augment", "copies", "device", "precision", "cache-gb", "cache-folder", "int8", "resume", "quiet"},
     "inspect": {"csv", "jsonl", "save-maps", "save-raw", "threads", "quiet"},
     "evaluate": {"maps", "layout", "category", "bootstrap", "seed", "json", "csv", "scores", "html", "threads", "quiet"},
     "calibrate": {"good", "bad", "target-rate", "confidence", "review-rate", "criterion", "required-tpr", "cost-escape",
                   "cost-false-alarm", "defect-rate", "output", "quiet"},
     "report": {"output", "title", "quiet"},
+    "bench run": {"data", "out", "layout", "category", "method", "seeds", "variant", "size", "backbone", "minutes", "limit", "set",
+                  "jobs", "threads", "timeout", "ray", "dry-run", "quiet"},
 }  # fmt: skip
 
 
@@ -44,8 +46,12 @@ def test_every_error_is_an_andon_error() -> None:
 
 
 def command(name: str) -> click.Command:
-    found = program.get_command(click.Context(program), name)
-    assert found is not None
+    found: click.Command = program
+    for word in name.split():
+        assert isinstance(found, click.Group)
+        inner = found.get_command(click.Context(found), word)
+        assert inner is not None
+        found = inner
     return found
 
 

@@ -32,6 +32,7 @@ COMMANDS = {  # name -> module; the order is the help's
     "backbones": "andon.cli.backbones",
     "backbone": "andon.cli.backbone",
     "data": "andon.cli.data",
+    "bench": "andon.cli.bench",
     "show": "andon.cli.show",
     "completion": "andon.cli.completion",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ PHASES = {
     "inspect": "inspecting",
     "evaluate": "evaluating",
     "check": "checking",
+    "survey": "looking at images",
 }
 COLOURS = {"pass": "green", "review": "yellow", "fail": "red"}
 
@@ -144,6 +146,22 @@ def _listed() -> list[str]:
         raise DataError("there is no standard input to read the list of images from")
     lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
     return [os.fsdecode(line) for line in lines if line.strip()]
+
+
+def assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """``--set`` values as TOML values; a bare word is a string."""
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name.isidentifier():
+            raise SettingsError(
+                f"--set takes NAME=VALUE, for example coreset_fraction=0.05; found {assignment!r}"
+            )
+        try:
+            settings[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[name] = value
+    return settings
 
 
 def shown(path: str) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from andon.cli.common import Bars, Size
+from andon.cli import CANNOT
+from andon.cli.common import Bars, Size, check_outputs
+
+_NBSP = "\u00a0"
+_MARKS = {"fail": ("✕", "red"), "review": ("?", "yellow"), "pass": ("✓", "green"), "none": ("-", None)}
 
 
 @click.group("data")
 def command() -> None:
-    """Look at, check, fetch and draw image sets."""
+    """Look at, check, report on, fetch and draw image sets."""
 
 
 @command.command("layouts")
@@ -45,6 +50,54 @@ def check_(root: Path, layout: str, category: str | None, as_json: bool, quiet: 
         report = check(root, layout, category, progress=lambda done, total: bars("check", done, total))
     click.echo(json.dumps(report.to_dict(), indent=1) if as_json else format_check(report))
     return int(report.has_problems)
+
+
+@command.command("report")
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option("-o", "--output", default="data-report.html", show_default=True, type=click.Path(path_type=Path),
+              help="The HTML file to write.")  # fmt: skip
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything as JSON.")
+@click.option("--title", help="The report's headline.")
+@click.option(
+    "--layout", default="auto", show_default=True, help="How ROOT is laid out. See: andon data layouts"
+)
+@click.option("--category", help="Which part, where ROOT holds several.")
+@click.option("--limit", type=click.IntRange(1), metavar="IMAGES",
+              help="Look at so many images only, drawn by chance from each kind. Default: all.")  # fmt: skip
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of what is drawn by chance."
+)
+@click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(1), help="Threads that read images."
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
+def report_(root: Path, output: Path, json_path: Path | None, quiet: bool, **how: Any) -> int:
+    """Write a report on the images in ROOT, a data set or a folder, before anything is fitted on them.
+
+    What is in it, light and sharpness as they were taken, which lie apart, which are copies of each other (and of
+    training images, in the test), whether training and test differ, and which training images are odd. Each part ends
+    with what it means and what to do.
+
+    Exit status: 0 the report is written, 2 no image could be read.
+
+    \b
+    Examples:
+      andon data report photos/good
+      andon data report data/mvtec/transistor -o transistor.html --json transistor.json
+    """
+    from andon.pipeline import report_on_data
+    from andon.report import findings
+
+    check_outputs(output, json_path)
+    with Bars(quiet=quiet) as bars:
+        found = report_on_data(root, output, json_path=json_path, progress=bars, **how)
+    for finding in findings(found):
+        mark, colour = _MARKS[finding.level]
+        click.echo(
+            f"{click.style(mark, fg=colour, bold=True)} {finding.text.replace(_NBSP, ' ').replace('`', '')}"
+        )
+    click.echo(f"report: {output}")
+    return 0 if any(part.seen for part in found.parts) else CANNOT
 
 
 @command.command("fetch")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from andon.cli.common import Bars, Size, check_outputs, duration
+from andon.cli.common import Bars, Size, assigned, check_outputs, duration
 from andon.errors import AndonError, SettingsError
 
 
@@ -39,6 +39,9 @@ from andon.errors import AndonError, SettingsError
     default=65535,
     show_default=True,
     help="The value that is white in 16-bit images (4095 for 12-bit cameras).",
+)
+@click.option(
+    "--limit", type=int, help="Fit on so many of the good images at most, drawn by the seed. Default: all."
 )
 @click.option("--target-rate", default=0.01, show_default=True, help="Share of good parts that may fail.")
 @click.option("--confidence", default=0.95, show_default=True, help="Confidence of that promise.")
@@ -136,7 +139,7 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
     """
     from andon.pipeline import fit, partial_path
 
-    settings = {**_config(config), **_assigned(assignments)}
+    settings = {**_config(config), **assigned(assignments)}
     _check_settings(settings)
     check_outputs(output, detector=True)
     if not resume and partial_path(output).exists():
@@ -191,22 +194,6 @@ def _config(path: Path | None) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"cannot read the settings in {path}: {error}") from error
-
-
-def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
-    """``--set`` values as TOML values; a bare word is a string."""
-    settings: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name.isidentifier():
-            raise SettingsError(
-                f"--set takes NAME=VALUE, for example coreset_fraction=0.05; found {assignment!r}"
-            )
-        try:
-            settings[name] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            settings[name] = value
-    return settings
 
 
 def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:

@@ -10,10 +10,10 @@ form that DSR gives it (Zavrtanik, Kristan, Skočaj 2022, arXiv:2208.01521, sect
 Letters: B images, C ``width``, D ``dimensions`` of a code, K codes a book; lo the grid at 1/8 of the image, hi at 1/4;
 e features, z what is quantised, q quantised.
 
-Differences, for few steps: convolutions and what is quantised are batch-normalised; beside the fine encoder and the decoder
-stands one linear map of 4 x 4 pixels, which learns in tens of steps what they learn in hundreds; a code that is hardly used any more
-is put onto a feature drawn from the batch (Dhariwal et al. 2020, Jukebox, arXiv:2005.00341, section 3.1), which also sets
-all codes in the first step.
+Differences, for few steps: convolutions and what is quantised are batch-normalised; beside the fine encoder and the
+decoder stands one linear map of 4 x 4 pixels, which learns in tens of steps what they learn in hundreds; a code that is
+hardly used any more is put onto a feature drawn from the batch (Dhariwal et al. 2020, Jukebox, arXiv:2005.00341, section
+3.1), which also sets all codes in the first step.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Codebook(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """q (B, D, h, w) of z (B, D, h, w), straight through."""
         nearest = self.distances(rows(z)).argmin(1)
-        q = F.embedding(nearest, self.codes).view(len(z), z.shape[2], z.shape[3], -1).permute(0, 3, 1, 2)
+        q = F.embedding(nearest, self.codes).view(z.shape[0], z.shape[2], z.shape[3], -1).permute(0, 3, 1, 2)
         return z + (q - z).detach() if z.requires_grad else q
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from andon.models.cflow import CFlow
 from andon.models.csflow import CSFlow
 from andon.models.dinomaly import Dinomaly
 from andon.models.draem import DRAEM
+from andon.models.dsr import DSR
 from andon.models.efficientad import EfficientAD
 from andon.models.fanogan import FAnoGAN
 from andon.models.fastflow import FastFlow
@@ -41,6 +42,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "ganomaly": GANomaly,
     "fanogan": FAnoGAN,
     "draem": DRAEM,
+    "dsr": DSR,
     "cflow": CFlow,
     "csflow": CSFlow,
     "fastflow": FastFlow,

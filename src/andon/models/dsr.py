@@ -18,8 +18,9 @@ Differences from the paper: the autoencoder is not trained on ImageNet, but on d
 and half, or taken from an earlier fit (``pretrained``); it, its books and all modules are far smaller (``width``,
 ``dimensions`` 128, ``codes`` 4096, ``segment_width`` 64 in the paper), because they run on CPUs; the object-specific
 decoder is a U-Net without skips and then the general decoder's form; one logit in place of two under a softmax, which
-begin by expecting nothing; the mean over 21 x 21 pixels is at the border over those that exist; good images are not turned
-unless ``rotation`` says so (the code: 90 degrees, four images in ten); far fewer steps.
+begins by expecting nothing; the upsampling module answers what is to be added to M_a's log-odds, at first nothing; the
+mean over 21 x 21 pixels is at the border over those that exist; good images are not turned unless ``rotation`` says so
+(the code: 90 degrees, four images in ten); far fewer steps.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ IMAGE_WEIGHT = 10.0  # of the images' l2: the authors' code
 STRENGTH = (0.2, 1.0)  # lambda_s
 TOO_NEAR = 0.05  # share of the nearest codes that are not put in: the authors' code
 TURNED = 0.4  # share of the images that are turned where `rotation` is not 0: the authors' code
-SHARES = (0.5, 0.35, 0.15)  # of the steps, for the three phases
+SHARES = (0.45, 0.4, 0.15)  # of the steps, for the three phases
 
 
 class DSR(TrainedDetector):
@@ -55,7 +56,7 @@ class DSR(TrainedDetector):
     ``segment_width`` channels of the finest level where pictures are compared; ``levels`` of the restriction (comparing
     has one more); ``textures`` "drawn" or a folder of pictures; ``pretrained`` an artefact of DSR (.andon), or the state
     in one (.safetensors), whose autoencoder is taken over, the first phase left out; ``rotation`` degrees by which good
-    images may be turned; ``smoothing`` pixels. ``steps`` are those of all phases, 2 : 2 : 1.
+    images may be turned; ``smoothing`` pixels. ``steps`` are those of all phases together, 9 : 8 : 3.
     """
 
     title = "DSR"
@@ -106,7 +107,8 @@ class DSR(TrainedDetector):
         """Draw the weights and codes anew; the autoencoder's are ``pretrained``'s where it is given."""
         redraw(self.autoencoder, *self._second(), self.refine)
         expect_nothing(self.detect)
-        expect_nothing(self.refine)
+        nn.init.zeros_(self.refine.out.weight)
+        nn.init.zeros_(self.refine.out.bias)
         if self.pretrained is not None:
             take_over(self.autoencoder, Path(self.pretrained))
 
@@ -169,9 +171,9 @@ class DSR(TrainedDetector):
         spoiled, mask = plant(turn(images, self.rotation, TURNED), None)
         with torch.no_grad():
             special, general = self.pictures(spoiled)
-            coarse = self.coarse_map(special, general)
+            coarse = self.detect(_compared(special, general))
         with learning(self.refine):
-            return focal_loss(self.refine(_compared(special, general, coarse)), mask)
+            return focal_loss(self.refined(special, general, coarse), mask)
 
     @torch.no_grad()
     def _anomalous_codes(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -207,19 +209,19 @@ class DSR(TrainedDetector):
         special = self._repainted(self.restrict_lo(q_lo), self.restrict_hi(q_hi), images)
         return special, self.autoencoder.picture(q_lo, q_hi, images)
 
-    def coarse_map(self, special: Tensor, general: Tensor) -> Tensor:
-        """M_a (B, 1, H, W), a probability."""
-        logits: Tensor = self.detect(_compared(special, general))
-        return logits.sigmoid()
+    def refined(self, special: Tensor, general: Tensor, coarse: Tensor) -> Tensor:
+        """The log-odds of the map U, from D, G and the log-odds of M_a: (B, 1, H, W)."""
+        correction: Tensor = self.refine(_compared(special, general, coarse.sigmoid()))
+        return coarse + correction
 
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of ``images`` (B, 3, H, W), and the object-specific decoder's picture."""
         self.require_fitted()
         require_images(images)
         special, general = self.pictures(images)
-        coarse = self.coarse_map(special, general)
-        anomaly_map = self.refine(_compared(special, general, coarse)).sigmoid()
-        return Scores(anomaly_map, peak(coarse, self.smoothing), special.clamp(0, 1))
+        coarse = self.detect(_compared(special, general))
+        anomaly_map = self.refined(special, general, coarse).sigmoid()
+        return Scores(anomaly_map, peak(coarse.sigmoid(), self.smoothing), special.clamp(0, 1))
 
 
 def _compared(*pictures: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from andon.runtime.predictor import Predictor
 from andon.types import Evaluation, Failure, Sample, Verdict
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
+Watch = Callable[[Sample, NDArray[np.float32]], None]
 Score = Callable[[Sample], tuple[float, NDArray[np.float32] | None]]
 
 
@@ -37,10 +38,11 @@ def judge(
     bootstrap: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Judged:
     """The figures of ``predictor`` on the test images of ``root``, at its deployed threshold, and its verdicts.
 
-    Raises :class:`DataError` when there are no test images.
+    ``watch`` is shown every raw map (h, w), once. Raises :class:`DataError` when there are no test images.
     """
     answers: list[Verdict | Failure] = []
 
@@ -51,6 +53,8 @@ def judge(
             answers.append(Failure(str(sample.path), str(error)))
             raise
         answers.append(replace(verdict, anomaly_map=None))
+        if watch is not None and verdict.anomaly_map is not None:
+            watch(sample, verdict.anomaly_map)
         return verdict.image_score, verdict.anomaly_map
 
     calibration = predictor.calibration

@@ -53,6 +53,7 @@ class FitOptions:
     calibration: float | Path = 0.25  # share of the good images, or a folder of further ones
     group_by: str | None = None  # regular expression on the path: what it names alike stays together
     latest: bool = False  # calibrate on the last images by name, not on random ones
+    limit: int | None = None  # fit on so many of the good images at most, drawn by the seed; None: on all
     target_rate: float = 0.01
     confidence: float = 0.95
     int8: bool = False  # convolutions of the exported graph in 8 bits
@@ -76,8 +77,9 @@ class FitOptions:
         check_share("confidence", self.confidence)
         for name, least in (("seed", 0), ("workers", 0)):
             _check_whole(name, getattr(self, name), least)
-        if self.batch_size is not None:
-            _check_whole("batch_size", self.batch_size, 1)
+        for name in ("batch_size", "limit"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), 1)
         _check_number("checkpoint_seconds", self.checkpoint_seconds)
         if not isinstance(self.calibration, str | os.PathLike):
             _check_number("calibration", self.calibration)
@@ -290,7 +292,7 @@ def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
             f"all {len(further)} good images of {own} are among those of {source}, too, byte for byte: a threshold set "
             "on them would be too low. Give other good images for it, or a share of these, such as 0.25."
         )
-    train = [sample.path for sample in split.train]
+    train = _drawn([sample.path for sample in split.train], options)
     if not train:
         raise DataError(f"{source} has no good images to fit on.")
     described = {"source": source.resolve().name, "category": categories[0] if categories else "",
@@ -303,6 +305,14 @@ def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
 def short_digest(path: Path) -> str:
     """Enough of a hash of a file's bytes to know the file again, and nothing of the picture."""
     return file_digest(path)[:16]
+
+
+def _drawn(train: list[Path], options: FitOptions) -> list[Path]:
+    """``limit`` of the training images, in their order. What a lower limit draws is among what a higher one does."""
+    if options.limit is None or options.limit >= len(train):
+        return train
+    chosen = np.random.default_rng(options.seed).permutation(len(train))[: options.limit]
+    return [train[number] for number in sorted(chosen)]
 
 
 def _further(folder: Path) -> list[Sample]:

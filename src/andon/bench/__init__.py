@@ -1,0 +1,1 @@
+"""The benchmark: grids of cells, how they are run, the statistics of repeated runs, tables beside published figures."""
