@@ -163,6 +163,10 @@ def test_narrowing_a_grid() -> None:
     ]
     assert narrowed(study, ["all"]).methods == tuple(DETECTORS)
     assert narrowed(study) == study
+    (window,) = narrowed(find_grid("autovi-window"), variants=["300 px"]).variants
+    assert window.options == {"window": 300}
+    (few,) = narrowed(find_grid("autovi-fewshot"), variants=["5 images"]).variants
+    assert few.options == {"limit": 5}
     with pytest.raises(SettingsError, match="has no variant 'blur'; it has: none, rotation, noise, study"):
         narrowed(study, variants=["blur"])
     with pytest.raises(SettingsError, match="Did you mean 'autovi-main'"):

@@ -267,6 +267,7 @@ def test_answers_with_maps_and_scores_of_the_inputs_size(method: str, fitted: di
     assert answer.anomaly_map.dtype == answer.image_score.dtype == torch.float32
     assert torch.isfinite(answer.anomaly_map).all()
     assert torch.isfinite(answer.image_score).all()
+    assert (answer.reconstruction is not None) == fitted[method].reconstructs
     if answer.reconstruction is not None:
         assert answer.reconstruction.shape == TEST.shape
         assert 0 <= float(answer.reconstruction.min()) <= float(answer.reconstruction.max()) <= 1

@@ -46,20 +46,34 @@ def test_every_page_is_of_a_method() -> None:
     assert {page.stem for page in PAGES.glob("*.md")} - {"README"} <= set(DETECTORS)
 
 
-def test_the_table_is_not_stale(tool: ModuleType) -> None:
-    text = (PAGES / "README.md").read_text(encoding="utf-8")
-    assert tool.with_table(text) == text, "run python tools/methods_table.py"
+def test_nothing_is_stale(tool: ModuleType) -> None:
+    for path, text in tool.wanted():
+        assert path.read_text(encoding="utf-8") == text, "run python tools/methods_table.py"
 
 
 def test_a_row_says_how_a_method_learns_and_what_it_gives(tool: ModuleType) -> None:
-    assert tool.row("patchcore")[2:] == ["one pass, closed form", "yes", ""]
-    assert tool.row("autoencoder")[2:] == ["training", "", "yes"]
-    assert tool.row("gcad")[3:] == ["yes", ""]
-    assert tool.row("riad")[3:] == ["", "yes"]
+    costs = {"artifact_mb": 6.04, "p50_ms": 12.0}
+    assert tool.row("patchcore", costs)[2:] == ["one pass, closed form", "yes", "", "6.0", "12.0"]
+    assert tool.row("autoencoder", {})[2:] == ["training", "", "yes", "", ""]
+    assert tool.row("gcad", {})[3:5] == ["yes", ""]
+    assert tool.row("riad", {})[3:5] == ["", "yes"]
 
 
-def test_a_stale_table_is_replaced_and_the_rest_kept(tool: ModuleType) -> None:
+def test_stale_parts_are_replaced_and_the_rest_kept(tool: ModuleType) -> None:
     old = f"before\n{tool.START}\n| old |\n{tool.END}\nafter\n"
-    new = tool.with_table(old)
-    assert new == f"before\n{tool.START}\n{tool.table()}{tool.END}\nafter\n"
-    assert tool.with_table(new) == new
+    new = tool.between(old, tool.START, tool.END, "| new |\n")
+    assert new == f"before\n{tool.START}\n| new |\n{tool.END}\nafter\n"
+    with pytest.raises(SystemExit, match="are missing"):
+        tool.between("no marks", tool.START, tool.END, "")
+
+
+def test_a_methods_figures_say_what_they_were_measured_with(tool: ModuleType) -> None:
+    row = {
+        "cell": {"set": "clip", "method": "vae", "options": {"size": [192, 192], "minutes": 1.5}},
+        "figures": {"image_auroc": 0.91234, "image_ap": 0.9, "aupro_30": None},
+        "data": {"train": 12, "steps": [80, 600]},
+    }
+    text = tool.figures([row])
+    assert "One seed, at 192x192 pixels, training ended after 1.5 minutes;" in text
+    assert text.endswith("| clip | 12 | 0.912 | 0.900 |  | 80 of 600 |\n")
+    assert tool.figures([]) == ""

@@ -69,6 +69,8 @@ def compute(task: Row, scratch: Path) -> Row:
         "artifact_mb": artifact.stat().st_size / 1e6, **_timed(artifact, judged.evaluation, task, scratch),
     }  # fmt: skip
     data = {name: fitted.manifest["data"][name] for name in ("train", "held_out", "calibration")}
+    phases = fitted.manifest["fit"].get("curve", [])
+    data["steps"] = [sum(phase[name] for phase in phases) for name in ("done", "planned")]
     return {
         **_figures(judged.evaluation, float(np.mean(spread)) if spread else None), "costs": costs,
         "data": {**data, "test": len(judged.evaluation.rows), "size": fitted.manifest["preprocessing"]["size"]},

@@ -22,6 +22,7 @@ STUDY_METRICS = ("image_auroc", "image_ap", "tpr_at_tnr_99", "tpr_at_tnr_95", "t
 COMMON_METRICS = ("image_auroc", "image_ap", "aupro_30", "pixel_ap")
 SHOTS = (1, 2, 4, 8, 16, 32, 64, 128)
 WINDOWS = (200, 400, 600)
+FREE = {"px": "window", "images": "limit"}  # variants that may have any number
 
 
 @dataclass(frozen=True)
@@ -196,21 +197,30 @@ def expand(
 def narrowed(
     grid: Grid, methods: Sequence[str] = (), seeds: int | None = None, variants: Sequence[str] = ()
 ) -> Grid:
-    """``grid`` with other methods ("all": every one), fewer seeds, or some of its variants alone.
+    """``grid`` with other methods ("all": every one), fewer seeds, or other variants: its own by name, or
+    "<number> px" for a window and "<number> images" for a limit.
 
-    Raises :class:`SettingsError` for a variant that it has not.
+    Raises :class:`SettingsError` for any other variant.
     """
     if list(methods) == ["all"]:
         from andon.models import DETECTORS
 
         methods = list(DETECTORS)
-    kept = {variant.name: variant for variant in grid.variants}
-    for name in variants:
-        if name not in kept:
-            raise SettingsError(f"{grid.name} has no variant {name!r}; it has: {', '.join(kept)}")
     return replace(
         grid,
         methods=tuple(methods) or grid.methods,
         seeds=grid.seeds if seeds is None else seeds,
-        variants=tuple(kept[name] for name in variants) or grid.variants,
+        variants=tuple(_variant(grid, name) for name in variants) or grid.variants,
     )
+
+
+def _variant(grid: Grid, name: str) -> Variant:
+    own = {variant.name: variant for variant in grid.variants}
+    number, _, unit = name.partition(" ")
+    if name not in own and number.isdigit() and unit in FREE:
+        return _named(name, **{FREE[unit]: int(number)})
+    if name not in own:
+        raise SettingsError(
+            f"{grid.name} has no variant {name!r}; it has: {', '.join(own)}. Also: '300 px', '5 images' and other numbers"
+        )
+    return own[name]

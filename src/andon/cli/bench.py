@@ -62,7 +62,7 @@ def grids() -> None:
 )
 @click.option("--seeds", type=click.IntRange(1), help="How often each is fitted. Default: as the grid says.")
 @click.option(
-    "--variant", "variants", multiple=True, help="Only this variant of the grid. May be given several times."
+    "--variant", "variants", multiple=True, help="Only this variant of the grid, or one like '300 px' or '5 images'. May be given several times."
 )
 @click.option(
     "--size",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+from pathlib import Path
 from typing import Any
 
 from andon.errors import SettingsError, did_you_mean
@@ -30,7 +32,7 @@ from andon.models.uninformed_students import UninformedStudents
 from andon.models.vae import VAE
 from andon.models.vit_inpainting import ViTInpainting
 
-__all__ = ["DETECTORS", "Detector", "Scores", "State", "build"]
+__all__ = ["DETECTORS", "Detector", "Scores", "State", "build", "defaults", "measured"]
 
 DETECTORS: dict[str, type[Detector]] = {
     "patchcore": PatchCore,
@@ -91,3 +93,12 @@ def defaults(method: str) -> dict[str, Any]:
         raise SettingsError(f"there is no method {method!r}.{hint} The methods are: {', '.join(DETECTORS)}")
     parameters = inspect.signature(DETECTORS[method].__init__).parameters
     return {name: parameter.default for name, parameter in parameters.items() if name != "self"}
+
+
+def measured() -> dict[str, dict[str, float]]:
+    """Of each method that was measured, ``artifact_mb`` and ``p50_ms`` of one image: docs/results/methods-costs.md says how.
+
+    Written by tools/methods_table.py.
+    """
+    found: dict[str, dict[str, float]] = json.loads((Path(__file__).parent / "measured.json").read_text())
+    return found

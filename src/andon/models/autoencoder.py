@@ -38,6 +38,7 @@ class Autoencoder(TrainedDetector):
 
     title = "Autoencoder"
     paper = "Bergmann et al. 2019, Improving Unsupervised Defect Segmentation by Applying Structural Similarity to Autoencoders"  # fmt: skip
+    reconstructs = True
 
     def __init__(
         self,

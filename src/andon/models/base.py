@@ -71,6 +71,7 @@ class Detector(nn.Module, ABC):
 
     title: str = ""  # the method's name as people write it
     paper: str = ""  # authors, year, title
+    reconstructs: bool = False  # whether its scores come with the good part that it expected
     steps: int = 0  # gradient steps; 0 = closed form
     batch_size: int = 8  # images read together, and in a training step
     uses_held_out: bool = False  # whether `close` looks at held-out images

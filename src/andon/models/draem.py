@@ -50,6 +50,7 @@ class DRAEM(TrainedDetector):
 
     title = "DRAEM"
     paper = "Zavrtanik, Kristan, Skočaj 2021, DRAEM - A discriminatively trained reconstruction embedding for surface anomaly detection"  # fmt: skip
+    reconstructs = True
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class DSR(TrainedDetector):
 
     title = "DSR"
     paper = "Zavrtanik, Kristan, Skočaj 2022, DSR - A dual subspace re-projection network for surface anomaly detection"  # fmt: skip
+    reconstructs = True
 
     def __init__(
         self,
@@ -107,8 +108,8 @@ class DSR(TrainedDetector):
         """Draw the weights and codes anew; the autoencoder's are ``pretrained``'s where it is given."""
         redraw(self.autoencoder, *self._second(), self.refine)
         expect_nothing(self.detect)
-        nn.init.zeros_(self.refine.out.weight)
-        nn.init.zeros_(self.refine.out.bias)
+        for parameter in self.refine.out.parameters():
+            nn.init.zeros_(parameter)
         if self.pretrained is not None:
             take_over(self.autoencoder, Path(self.pretrained))
 

@@ -56,6 +56,7 @@ class FAnoGAN(TrainedDetector):
 
     title = "f-AnoGAN"
     paper = "Schlegl et al. 2019, f-AnoGAN: Fast Unsupervised Anomaly Detection with Generative Adversarial Networks"
+    reconstructs = True
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class GANomaly(TrainedDetector):
 
     title = "GANomaly"
     paper = "Akcay et al. 2018, GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training"
+    reconstructs = True
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class RIAD(TrainedDetector):
 
     title = "RIAD"
     paper = "Zavrtanik et al. 2021, Reconstruction by inpainting for visual anomaly detection"
+    reconstructs = True
     pattern: Tensor  # (|K|, T, T) uint8: the set of each cell at test time
 
     def __init__(

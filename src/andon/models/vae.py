@@ -52,6 +52,7 @@ class VAE(TrainedDetector):
 
     title = "VAE"
     paper = "Kingma and Welling 2014, Auto-Encoding Variational Bayes; An and Cho 2015; Baur et al. 2018"
+    reconstructs = True
 
     def __init__(
         self,

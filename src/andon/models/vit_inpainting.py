@@ -62,6 +62,7 @@ class ViTInpainting(TrainedDetector):
 
     title = "ViT inpainting"
     paper = "Pirnay and Chai 2022, Inpainting Transformer for Anomaly Detection"
+    reconstructs = True
     centre: Tensor  # (1, 3, 2 G, 2 G) float64: the mean of the images observed
     usual: Tensor  # (1, 1, G, G) float32: the mean of diff over the training images
 
