@@ -30,6 +30,7 @@ types: $(VENV)/.ready  ## mypy
 
 docs: $(VENV)/.ready  ## the help texts in the docs are those of the program, links resolve
 	@$(BIN)/python tools/docs.py --check
+	@$(BIN)/python tools/methods_table.py --check
 
 torch-free: $(VENV)/.ready $(LINE)/.ready  ## fit here, inspect in an environment without PyTorch
 	@bash tools/torch_free.sh $(BIN) $(LINE)/bin

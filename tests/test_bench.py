@@ -427,3 +427,79 @@ def test_the_entropy_refuses_what_is_no_map() -> None:
         entropy_outside(np.ones((2, 2)), np.zeros((2, 3), bool))
     with pytest.raises(MetricError, match="not finite"):
         entropy_outside(np.array([[1.0, np.nan]]), np.zeros((1, 2), bool))
+
+
+# The whole of it
+
+
+@pytest.fixture(scope="module")
+def drawn_autovi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two categories of the synthetic line, in AutoVI's layout, small."""
+    from andon.data.synthetic import write_line
+
+    root = tmp_path_factory.mktemp("autovi")
+    for number, category in enumerate(("engine_wiring", "tank_screw")):
+        write_line(
+            root,
+            train=8,
+            test_good=3,
+            per_defect=2,
+            size=(96, 128),
+            seed=number,
+            defects=["scratch"],
+            category=category,
+        )
+    return root
+
+
+@pytest.mark.xdist_group("bench")
+def test_cells_of_the_studys_grid_from_photographs_to_figures(drawn_autovi: Path, tmp_path: Path) -> None:
+    """The command on the AutoVI layout; a second grid finds its cells there, among them one of few images; a window too small fails alone."""
+    command = [sys.executable, "-m", "andon", "bench", "run"]
+    chosen = [
+        "--data",
+        str(drawn_autovi),
+        "--out",
+        str(tmp_path),
+        "--method",
+        "patchcore",
+        "--seeds",
+        "1",
+        "--size",
+        "64",
+        "--jobs",
+        "2",
+    ]
+    first = subprocess.run([*command, "autovi-main", *chosen], capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    rows = read_results(tmp_path / "autovi-main.json")["rows"]
+    assert [row["cell"]["category"] for row in rows] == ["engine_wiring", "tank_screw"]
+    for row in rows:
+        assert all(0 <= row["figures"][name] <= 1 for name in GRIDS["autovi-main"].metrics)
+        assert 0 < row["figures"]["entropy_outside"] <= 1
+        assert row["data"] == {
+            "train": 6,
+            "held_out": 0,
+            "calibration": 2,
+            "test": 5,
+            "size": [64, 64],
+            "steps": [0, 0],
+        }
+        assert all(
+            row["costs"][name] > 0
+            for name in ("fit_seconds", "p50_ms", "p99_ms", "images_per_second", "artifact_mb")
+        )
+    again = subprocess.run([*command, "autovi-main", *chosen, "--dry-run"], capture_output=True, text=True)
+    assert "2 cells, 2 of them there already" in again.stdout
+    few = ["--variant", "3 images", "--variant", "all images", "--category", "tank_screw"]
+    second = subprocess.run([*command, "autovi-fewshot", *chosen, *few], capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert "1 of 2 cells are there already" in second.stderr
+    shots = read_results(tmp_path / "autovi-fewshot.json")["rows"]
+    assert [row["data"]["train"] for row in shots] == [3, 6]
+    narrow = [*chosen, "--variant", "8 px", "--category", "tank_screw"]
+    third = subprocess.run([*command, "autovi-window", *narrow], capture_output=True, text=True)
+    assert third.returncode == 2
+    assert "failed: " in third.stderr
+    assert "a window needs at least 16 pixels, got 8" in third.stderr
+    assert [row["status"] for row in read_results(tmp_path / "autovi-window.json")["rows"]] == ["failed"]

@@ -6,6 +6,7 @@ import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -493,6 +494,15 @@ def test_early_stopping_keeps_the_best_state(paths: list[Path]) -> None:
     assert record.ended == f"the held-out loss was lowest after {best[0]} steps"
     now = copies(detector)
     assert all(torch.equal(now[name], kept[best[0]][name]) for name in now if name != "closed")
+
+
+def test_early_stopping_leaves_adversarial_phases_alone(paths: list[Path]) -> None:
+    detector = Student(steps=6, learning_rate=0.5)
+    look, both, *rest = detector.phases()
+    detector.phases = lambda: (look, replace(both, adversarial=True), *rest)  # type: ignore[method-assign, type-var]
+    report = run(detector, paths, Plan(early_stop=1, cache_gb=0))
+    measured = {record.phase: bool(record.held_out) for record in report.phases}
+    assert (measured["both"], measured["student"]) == (False, True)
 
 
 def test_early_stopping_needs_held_out_images(paths: list[Path]) -> None:

@@ -107,6 +107,10 @@ _GRIDS = (
         tuple(Variant(where, {"normalise_on": where}) for where in ("held_out", "train")), STUDY_METRICS, "held_out",
     ),
     Grid("ten-models", "Ten models on images of any shape", TEN, 3, metrics=("image_auroc", "aupro_30", "pixel_ap", "entropy_outside")),
+    Grid(
+        "int8", "What 8-bit convolutions cost and gain", ("patchcore", "padim"), 3,
+        (Variant("float32"), _named("int8", int8=True)), COMMON_METRICS, "float32",
+    ),
     Grid("mvtec", "MVTec AD", STUDY, 3),
     Grid("loco", "MVTec LOCO AD, structural and logical defects apart", STUDY, 3, metrics=("image_auroc", "auspro_5")),
     Grid("visa", "VisA", STUDY, 3),

@@ -81,7 +81,7 @@ from andon.errors import AndonError, SettingsError
     type=int,
     metavar="PATIENCE",
     help="End training after so many evaluations (20 a phase) without a lower loss on images held out for it, "
-    "and keep the best state.",
+    "and keep the best state. Not in phases where networks play against each other.",
 )
 @click.option(
     "--augment",

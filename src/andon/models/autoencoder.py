@@ -42,7 +42,7 @@ class Autoencoder(TrainedDetector):
 
     def __init__(
         self,
-        width: int = 24,
+        width: int = 16,
         latent: int = 32,
         ssim_share: float = 0.5,
         steps: int = 1500,

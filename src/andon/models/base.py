@@ -49,9 +49,8 @@ class Phase:
     name: str
     steps: int
     turns: Sequence[Turn]
-    rate: Callable[[float], float] = lambda done: (
-        1.0
-    )  # share of the phase done -> factor of the learning rates
+    rate: Callable[[float], float] = lambda done: 1.0  # share of the phase done -> factor of the rates
+    adversarial: bool = False  # its turns work against each other: their losses tell nothing of progress
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,13 @@ def share(name: str, value: Any) -> float:
     return float(value)
 
 
+def one_of(name: str, value: str, known: Sequence[str]) -> str:
+    """``value`` when it is among ``known``; else :class:`SettingsError`."""
+    if value not in known:
+        raise SettingsError(f"{name} must be one of {list(known)}, got {value!r}")
+    return value
+
+
 def require_images(images: Tensor) -> None:
     """Raise :class:`ImageError` unless ``images`` is a float tensor (B, 3, H, W)."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():

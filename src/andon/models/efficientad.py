@@ -55,7 +55,7 @@ from andon.features.pdn import (
 from andon.features.running import ChannelMoments, MapQuantiles, Measure
 from andon.features.trunk import Backbone
 from andon.models.base import Look, Phase, Scores, State, Turn, adam
-from andon.models.checks import number, open_backbone, require_images, share, whole
+from andon.models.checks import number, one_of, open_backbone, require_images, share, whole
 from andon.models.trained import TrainedDetector, learning, redraw
 
 NORMALISE_ON = ("train", "held_out")
@@ -103,12 +103,12 @@ class EfficientAD(TrainedDetector):
     ) -> None:
         super().__init__()
         self.backbone, self.layers = _open_teacher(backbone, layers)
-        self.variant = _one_of("variant", variant, VARIANTS)
+        self.variant = one_of("variant", variant, VARIANTS)
         self.width = None if width is None else whole("width", width, 1)
         self.autoencoder_width = whole("autoencoder_width", autoencoder_width, 1)
         self.hard_fraction = share("hard_fraction", hard_fraction)
         self.penalty, self._pictures = os.fspath(penalty), _pictures(os.fspath(penalty))
-        self.normalise_on = _one_of("normalise_on", normalise_on, NORMALISE_ON)
+        self.normalise_on = one_of("normalise_on", normalise_on, NORMALISE_ON)
         self.uses_held_out = normalise_on == "held_out"
         self.steps, self.batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
         self.learning_rate = number("learning_rate", learning_rate)
@@ -290,9 +290,3 @@ def _pictures(penalty: str) -> CropSource | None:
     if not Path(penalty).is_dir():
         raise SettingsError(f"penalty must be 'none', 'drawn' or a folder of pictures, got {penalty!r}")
     return CropSource((penalty,), drawn=0.0)
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> str:
-    if value not in known:
-        raise SettingsError(f"{name} must be one of {list(known)}, got {value!r}")
-    return value

@@ -149,7 +149,7 @@ class FAnoGAN(TrainedDetector):
         turns.append(Turn(self.generator_loss, list(self.generator.parameters()), gan))
         encoding = Turn(self.loss, list(self.encoder.parameters()), adam(self.encoder_rate))
         return (
-            Phase("gan", self.steps, turns),
+            Phase("gan", self.steps, turns, adversarial=True),
             Phase("encoder", self.encoder_steps, (encoding,), lambda done: 1.0 if done < 0.8 else 0.1),
         )
 

@@ -147,7 +147,7 @@ class GANomaly(TrainedDetector):
             Turn(self.judges_loss, [p for net in self.judges for p in net.parameters()], optimiser),
             Turn(self.loss, [p for net in self.makers for p in net.parameters()], optimiser),
         )
-        return (Phase("train", self.steps, turns, lambda done: 1.0 if done < 0.8 else 0.1),)
+        return (Phase("train", self.steps, turns, lambda done: 1.0 if done < 0.8 else 0.1, adversarial=True),)
 
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of ``images`` (B, 3, H, W), and the image made."""

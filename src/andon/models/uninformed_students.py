@@ -30,12 +30,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from andon.errors import SettingsError
 from andon.features.patches import blur_map, join, joined_channels
 from andon.features.pdn import centred, on_grid, strided_pdn
 from andon.features.running import ChannelMoments, Measure
 from andon.models.base import Look, Phase, Scores, State, Turn, adam
-from andon.models.checks import number, open_backbone, require_images, whole
+from andon.models.checks import number, one_of, open_backbone, require_images, whole
 from andon.models.trained import TrainedDetector, learning, redraw
 
 SCALES = ("layers", "joined")
@@ -72,8 +71,8 @@ class UninformedStudents(TrainedDetector):
         super().__init__()
         self.backbone, self.layers = open_backbone(backbone, layers)
         self.students, self.width = whole("students", students, 1), whole("width", width, 1)
-        self.scales = _one_of("scales", scales, SCALES)
-        self.normalise_on = _one_of("normalise_on", normalise_on, NORMALISE_ON)
+        self.scales = one_of("scales", scales, SCALES)
+        self.normalise_on = one_of("normalise_on", normalise_on, NORMALISE_ON)
         self.uses_held_out = normalise_on == "held_out"
         self.steps, self.batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
         self.learning_rate = number("learning_rate", learning_rate)
@@ -176,9 +175,3 @@ def error_and_variance(answers: Tensor, target: Tensor) -> Tensor:
     error = (together - target).square().mean(1)
     variance = (answers - together).square().mean((0, 2))
     return torch.stack([error, variance], 1)
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> str:
-    if value not in known:
-        raise SettingsError(f"{name} must be one of {list(known)}, got {value!r}")
-    return value

@@ -239,7 +239,7 @@ class Trainer:
     def _weigh(self, phase: Phase, record: Record, best: Best) -> None:
         """Every 1/20 of the phase: measure the held-out loss, keep the best state, and see whether to stop."""
         done = len(record.losses)
-        if not self.plan.early_stop or not best.due(self._share(phase, record)):
+        if not self.plan.early_stop or phase.adversarial or not best.due(self._share(phase, record)):
             return
         loss = self._held_out_loss(phase, done)
         record.held_out.append((done, loss))
