@@ -23,8 +23,9 @@ from andon.data.survey.nearest import TURNS, FeatureSide, Side, ThumbSide, neare
 from andon.data.survey.order import natural_key, shooting_order
 from andon.data.survey.reading import sampled
 from andon.data.survey.spread import distances, plane, standardise
-from andon.data.survey.two_samples import MOST, holm, ks_statistic, ks_test
+from andon.data.survey.two_samples import MOST, ks_statistic, ks_test
 from andon.errors import DataError, SettingsError
+from andon.metrics.holm import holm
 from andon.types import Sample
 
 SIZE = (48, 64)
@@ -590,6 +591,18 @@ def test_small_pictures_describe() -> None:
     batch = np.stack([found.prepare(photo(i)) for i in range(3)])
     assert found.embed(batch).shape == (3, 768)
     assert found.fallback == ""
+
+
+def test_real_tiles_photographed_twice(shared_data: Path) -> None:
+    """The publisher took each tile several times; names hold the number of the shot."""
+    root = shared_data / "magnetic_tile"
+    samples = [s for s in read_samples(root) if not s.is_anomalous]
+    found = reading.gather(root, samples, small_pictures())
+    given = [Item(s.path, "", s.split, s.file_digest, s.pixel_digest) for s in found.seen]
+    copies = find_copies(given, found.thumbs)
+    apart = [abs(int(c.path.split("_")[-1][:-4]) - int(c.of.split("_")[-1][:-4])) for c in copies]
+    assert len(copies) >= 80
+    assert np.mean(np.array(apart) <= 200) >= 0.95
 
 
 def test_real_cookies(shared_data: Path) -> None:

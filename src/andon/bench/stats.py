@@ -1,7 +1,7 @@
 """What repeated runs say: mean and spread, whether two differ, which are as good as the best.
 
 B. L. Welch, "The generalization of 'Student's' problem when several different population variances are involved",
-Biometrika 34, 1947; S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
+Biometrika 34, 1947.
 
 Letters: n runs, m mean, v variance (divided by n - 1), s = v / n; t and d of Student's distribution, d its degrees of
 freedom. A value that is None, NaN or infinite is left out of every statistic here, and :class:`Summary` counts it. The
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from andon.errors import MetricError, SettingsError
+from andon.metrics.holm import holm
 
 Values = Iterable[float | None]
 _TINY = 1e-300
@@ -103,26 +104,6 @@ def welch_p(first: Values, second: Values) -> float | None:
     part1, part2 = s1 / (s1 + s2), s2 / (s1 + s2)
     degrees = 1 / (part1**2 / (len(one) - 1) + part2**2 / (len(two) - 1))
     return t_two_sided((m1 - m2) / math.sqrt(s1 + s2), degrees)
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """The p-values after Holm's step-down correction, in the order given; None stays None and is no comparison.
-
-    The k-th smallest of c is multiplied by c - k + 1, never falls below the one before it, and ends at 1.
-
-    >>> holm([0.01, 0.04, 0.03, None])
-    [0.03, 0.06, 0.06, None]
-    """
-    given = [p for p in p_values if p is not None]
-    if any(not 0 <= p <= 1 for p in given):
-        raise MetricError(f"a p-value lies between 0 and 1; got {given}")
-    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for rank, (p, place) in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p))
-        corrected[place] = highest
-    return corrected
 
 
 def compare(

@@ -21,9 +21,10 @@ from andon.bench.rows import (
     seed_means,
     single_variant,
 )
-from andon.bench.stats import compare, holm, summarise, welch_p
+from andon.bench.stats import compare, summarise, welch_p
 from andon.bench.writers import NO_VALUE, Column, Entry, Table
 from andon.errors import SettingsError
+from andon.metrics.holm import holm
 
 COSTS = ("fit_seconds", "train_seconds", "fit_peak_mb", "p50_ms", "p99_ms", "images_per_second", "runtime_mb", "artifact_mb")  # fmt: skip
 AS_IT_IS = "as it is"  # a variant without a name

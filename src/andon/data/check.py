@@ -102,7 +102,7 @@ def check(
     Raises :class:`DataError` only when there is no such folder or no image in it.
     """
     folder = require_folder(root)
-    name, samples, why = _samples(folder, layout, category)
+    name, samples, why = samples_or_heap(folder, layout, category)
     findings = []
     pool = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="andon-check")
     try:
@@ -115,7 +115,7 @@ def check(
     return _report(folder, name, findings, why)
 
 
-def _samples(folder: Path, layout: str, category: str | None) -> tuple[str, list[Sample], str]:
+def samples_or_heap(folder: Path, layout: str, category: str | None) -> tuple[str, list[Sample], str]:
     """The layout's name, its samples and "", or "unknown", all images and why the layout could not be read."""
     images: list[Path] | None = None
     try:
@@ -138,7 +138,7 @@ def _look(sample: Sample) -> _Finding:
     try:
         photo = decode(data)
     except ImageError as error:
-        return _Finding(sample, digest, error=_reason(error))
+        return _Finding(sample, digest, error=reason_of(error))
     kind, rotated = _header(data)
     height, width = photo.pixels.shape[:2]
     return _Finding(
@@ -154,7 +154,7 @@ def _look(sample: Sample) -> _Finding:
     )
 
 
-def _reason(error: ImageError) -> str:
+def reason_of(error: ImageError) -> str:
     """The reason alone, without the part of the message that names the bytes."""
     text = str(error)
     return text.split(": ", 1)[1] if text.startswith("cannot read") and ": " in text else text
@@ -184,32 +184,32 @@ def _report(root: Path, layout: str, findings: list[_Finding], why: str) -> Chec
         root=str(root),
         layout=layout,
         images=len(findings),
-        counts=_counts(finding.sample for finding in findings),
-        sizes=_tally(f"{f.size[0]} x {f.size[1]}" for f in read if f.size),
-        modes=_tally(finding.mode for finding in read),
-        bit_depths=_tally(str(finding.bits) for finding in read),
-        formats=_tally(finding.format or "unknown" for finding in read),
+        counts=counts_of(finding.sample for finding in findings),
+        sizes=tallied(f"{f.size[0]} x {f.size[1]}" for f in read if f.size),
+        modes=tallied(finding.mode for finding in read),
+        bit_depths=tallied(str(finding.bits) for finding in read),
+        formats=tallied(finding.format or "unknown" for finding in read),
         exif_rotated=sum(finding.rotated for finding in read),
-        notes=_tally(note for finding in read for note in finding.notes),
-        unreadable={_relative(f.sample.path, root): f.error for f in findings if f.error},
+        notes=tallied(note for finding in read for note in finding.notes),
+        unreadable={relative_path(f.sample.path, root): f.error for f in findings if f.error},
         duplicates=duplicates,
         repeated=repeated,
         masks_missing=_masks_missing(findings, root, layout),
-        masks_wrong={_relative(f.sample.path, root): f.mask_error for f in read if f.mask_error},
+        masks_wrong={relative_path(f.sample.path, root): f.mask_error for f in read if f.mask_error},
     )
     return dataclasses.replace(report, problems=tuple(_problems(report, why)))
 
 
-def _tally(values: Iterable[str]) -> dict[str, int]:
+def tallied(values: Iterable[str]) -> dict[str, int]:
     """Each value with how often it came, the most frequent first."""
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative_path(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _counts(samples: Iterable[Sample]) -> tuple[Count, ...]:
+def counts_of(samples: Iterable[Sample]) -> tuple[Count, ...]:
     images: Counter[tuple[str, str, str, bool]] = Counter()
     masked: Counter[tuple[str, str, str, bool]] = Counter()
     for sample in samples:
@@ -233,7 +233,7 @@ def _duplicates(findings: list[_Finding], root: Path) -> tuple[tuple[tuple[str, 
         splits = Counter(sample.split for sample in samples)
         repeated += sum(count - 1 for count in splits.values())
         if len(splits) > 1:
-            across.append(tuple(sorted(_relative(sample.path, root) for sample in samples)))
+            across.append(tuple(sorted(relative_path(sample.path, root) for sample in samples)))
     return tuple(sorted(across)), repeated
 
 
@@ -241,7 +241,7 @@ def _masks_missing(findings: list[_Finding], root: Path, layout: str) -> tuple[s
     if layout == "good_bad":  # has no masks by its nature
         return ()
     samples = [finding.sample for finding in findings]
-    return tuple(_relative(s.path, root) for s in samples if s.is_anomalous and not s.masks)
+    return tuple(relative_path(s.path, root) for s in samples if s.is_anomalous and not s.masks)
 
 
 def _problems(report: CheckReport, why: str) -> list[str]:

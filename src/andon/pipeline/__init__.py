@@ -4,6 +4,7 @@ from andon.pipeline.evaluating import Judged, evaluate_maps, has_known_answers, 
 from andon.pipeline.fitting import FitOptions, fit, partial_path, raw_scores
 from andon.pipeline.recalibrating import Criterion, Recalibration, recalibrate
 from andon.pipeline.reporting import write_judged_report, write_verdict_report
+from andon.pipeline.surveying import report_on_data
 
 __all__ = [
     "Criterion",
@@ -17,6 +18,7 @@ __all__ = [
     "partial_path",
     "raw_scores",
     "recalibrate",
+    "report_on_data",
     "write_judged_report",
     "write_verdict_report",
 ]

@@ -2,5 +2,16 @@
 
 from andon.report.page import write_report
 from andon.report.rows import COLUMNS, verdict_rows, write_csv, write_jsonl
+from andon.report.survey import check_report_extra, write_survey_report
+from andon.report.survey_words import findings
 
-__all__ = ["COLUMNS", "verdict_rows", "write_csv", "write_jsonl", "write_report"]
+__all__ = [
+    "COLUMNS",
+    "check_report_extra",
+    "findings",
+    "verdict_rows",
+    "write_csv",
+    "write_jsonl",
+    "write_report",
+    "write_survey_report",
+]

@@ -89,11 +89,11 @@ def score_figure(lanes: Sequence[Lane], threshold: float | None, review_threshol
         _draw_histogram(top, lanes, edges)
         _draw_lanes(low, lanes, edges, log)
         if log:
-            _log_axis(low)
+            log_axis(low)
         low.set_xlim(edges[0], edges[-1])
         low.set_xlabel("image score (raw; higher deviates more)")
 
-    return _svg(draw, (9.4, 3.2 + 0.24 * len(lanes)), "scores")
+    return draw_svg(draw, (9.4, 3.2 + 0.24 * len(lanes)), "scores")
 
 
 def bin_edges(values: NDArray[np.float64], threshold: float | None, log: bool) -> NDArray[np.float64]:
@@ -137,9 +137,9 @@ def _draw_histogram(axes: Axes, lanes: Sequence[Lane], edges: NDArray[np.float64
         axes.set_yscale("symlog", linthresh=1)
         axes.set_yticks([10**power for power in range(int(np.log10(peak)) + 1)])
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_locator(_locator("NullLocator"))
+        axes.yaxis.set_minor_locator(locator("NullLocator"))
     else:
-        axes.yaxis.set_major_locator(_locator("MaxNLocator", 4, integer=True, steps=(1, 2, 5, 10)))
+        axes.yaxis.set_major_locator(locator("MaxNLocator", 4, integer=True, steps=(1, 2, 5, 10)))
     axes.set_ylim(0, None)
     axes.set_ylabel("images")
     axes.grid(axis="y", color=RULE, linewidth=0.6)
@@ -167,11 +167,12 @@ def _distinct(scores: NDArray[np.float64], edges: NDArray[np.float64], log: bool
     return scores[first]
 
 
-def _log_axis(axes: Axes) -> None:
+def log_axis(axes: Axes) -> None:
+    """Make the x axis logarithmic, with ticks at 1, 2 and 5."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(_locator("LogLocator", subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(locator("LogLocator", subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_locator(_locator("NullLocator"))
+    axes.xaxis.set_minor_locator(locator("NullLocator"))
 
 
 def curve_figure(
@@ -202,12 +203,12 @@ def curve_figure(
         if point is not None:
             axes.plot(*point, "o", color=FAIL, markeredgecolor=PAPER, markersize=7, clip_on=False, zorder=5)
         axes.set(xlim=(0, x_limit), ylim=(0, 1.005), xlabel=x_label, ylabel=y_label)
-        axes.xaxis.set_major_locator(_locator("MaxNLocator", 5, steps=(1, 2, 5, 10)))
+        axes.xaxis.set_major_locator(locator("MaxNLocator", 5, steps=(1, 2, 5, 10)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         axes.tick_params(length=0, pad=5)
 
-    return _svg(draw, (3.4, 2.8), identifier)
+    return draw_svg(draw, (3.4, 2.8), identifier)
 
 
 @dataclass(frozen=True)
@@ -244,11 +245,11 @@ def loss_figure(phases: Sequence[Trained], *, identifier: str = "loss") -> str:
         if log:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.yaxis.set_minor_locator(_locator("NullLocator"))
+            axes.yaxis.set_minor_locator(locator("NullLocator"))
         axes.set(xlim=(0, start), xlabel="training step", ylabel="loss")
         axes.tick_params(length=0, pad=5)
 
-    return _svg(draw, (9.4, 2.8), identifier)
+    return draw_svg(draw, (9.4, 2.8), identifier)
 
 
 def until(curve: Curve, limit: float) -> Curve:
@@ -276,13 +277,14 @@ def thinned(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return x[keep], y[keep]
 
 
-def _locator(name: str, *arguments: Any, **keywords: Any) -> Any:
+def locator(name: str, *arguments: Any, **keywords: Any) -> Any:
+    """A tick locator of matplotlib by its name."""
     from matplotlib import ticker
 
     return getattr(ticker, name)(*arguments, **keywords)
 
 
-def _svg(draw: Callable[[Figure], None], inches: tuple[float, float], identifier: str) -> str:
+def draw_svg(draw: Callable[[Figure], None], inches: tuple[float, float], identifier: str) -> str:
     """What ``draw`` puts on a figure, as an ``<svg>`` element to stand inside HTML; ids begin with ``identifier``."""
     try:
         import matplotlib

@@ -75,7 +75,7 @@ def write_report(
     """
     if most < 0:
         raise SettingsError(f"most must be 0 or more pictures a gallery, got {most}")
-    template = _template()
+    template = open_template("report.html.j2")
     outcomes = content.outcomes(verdicts, failures, evaluation, calibration)
     folder = common_folder([outcome.path for outcome in outcomes])
     page = {
@@ -99,7 +99,8 @@ def write_report(
     return Path(path)
 
 
-def _template() -> Any:
+def open_template(name: str) -> Any:
+    """A template of the package, ready to be rendered. Raises :class:`MissingExtraError` without jinja2."""
     try:
         import jinja2
     except ImportError as error:
@@ -112,7 +113,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["group"] = lambda value: f"{value:,}"
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 # --- the first screen ---------------------------------------------------------------------------------------
