@@ -39,8 +39,10 @@ TWO, THREE = ("layer2", "layer3"), ("layer1", "layer2", "layer3")
 SIDES = ("theirs", "ours", "alike")
 WORKER = Path(__file__).with_name("peer_side.py")
 PICTURES = 100  # drawn for EfficientAD's penalty and DRAEM's textures
-FIGURES = ("image_auroc", "image_ap", "aupro_30")
+FIGURES = {"image_auroc": "image AUROC", "image_ap": "AP", "aupro_30": "AUPRO"}
+COLUMNS = {**FIGURES, "fit_seconds": "fit s", "ms": "ms", "peak_mb": "peak MB", "start_mb": "start MB"}
 COSTS = ("fit_seconds", "ms", "peak_mb")
+SHARED = ("steps", "batch_size", "coreset_fraction", "dimensions")
 NOT_COMPARED = {
     "Dinomaly": "needs the weights of a DINOv2 transformer",
     "CS-Flow": "theirs reads an EfficientNet-B5, whose weights it downloads",
@@ -143,7 +145,9 @@ class Data:
 
         samples, self.folder = read_samples(root), folder
         train = [s for s in samples if s.split != "test" and not s.is_anomalous]
-        groups = [[s for s in samples if s.split == "test" and s.is_anomalous == bad] for bad in (False, True)]
+        groups = [
+            [s for s in samples if s.split == "test" and s.is_anomalous == bad] for bad in (False, True)
+        ]
         self.test = [sample for group in groups for sample in spread(group, options.images)]
         preprocessing = Preprocessing(size=(options.size, options.size))
 
@@ -187,7 +191,9 @@ def draw_pictures(folder: Path, size: int) -> str:
     return str(pictures)
 
 
-def cell(row: dict[str, Any], data: Data, shared: dict[str, str], options: argparse.Namespace) -> dict[str, Any]:
+def cell(
+    row: dict[str, Any], data: Data, shared: dict[str, str], options: argparse.Namespace
+) -> dict[str, Any]:
     """Figures and costs of one side of one method; ``error`` where there are none."""
     from andon.training.order import batches_of
 
@@ -215,7 +221,9 @@ def cell(row: dict[str, Any], data: Data, shared: dict[str, str], options: argpa
 
 
 def told(found: dict[str, Any]) -> dict[str, Any]:
-    print({k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}, file=sys.stderr, flush=True)
+    print(
+        {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}, file=sys.stderr, flush=True
+    )
     return found
 
 
@@ -267,18 +275,47 @@ def keep(known: dict[str, dict[str, Any]], path: Path | None) -> None:
         with atomic_write(path, "w") as file:
             json.dump(known, file, indent=1)
         with atomic_write(path.with_suffix(".md"), "w") as file:
-            file.write(f"# Andon beside anomalib 2.7\n\n`{Path(__file__).name}` says how.\n\n{table(known)}\n")
+            file.write(
+                f"# Andon beside anomalib 2.7\n\n`{Path(__file__).name}` says how.\n\n{table(known)}\n"
+            )
 
 
 def table(known: dict[str, dict[str, Any]]) -> str:
-    """Markdown: for each set and method a line a side, and below each of ours its costs over theirs."""
-    lines = []
+    """In Markdown, for each set a line a cell; the last column has the costs of ours over theirs."""
+    groups: dict[str, list[dict[str, Any]]] = {}
     for row in known.values():
-        title = f"## {row['set']}, {row['size']}x{row['size']}, seed {row['seed']}, {row['threads']} threads"
-        if title not in lines:
-            lines += ["", title, "", "| method | side | good images | " + " | ".join(COLUMNS.values()) + " |",
-                      "|" + "---|" * (3 + len(COLUMNS))]  # fmt: skip
+        few = f", at most {row['images']} images of a kind" if row["images"] else ""
+        title = (
+            f"{row['set']}, {row['size']}x{row['size']}, seed {row['seed']}, {row['threads']} threads{few}"
+        )
+        groups.setdefault(title, []).append(row)
+    head = ["method", "side", "good images", "settings", *COLUMNS.values(), "ours / theirs: fit, ms, peak"]
+    lines = [f"- {name} is not compared: {reason}." for name, reason in NOT_COMPARED.items()]
+    for title, rows in groups.items():
+        lines += ["", f"## {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        order = sorted(rows, key=lambda row: (list(METHODS).index(row["method"]), SIDES.index(row["side"])))
+        lines += ["| " + " | ".join(line(row, order)) + " |" for row in order]
     return "\n".join(lines)
+
+
+def line(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """One cell's columns."""
+    shared = {key: row.get(key) for key in ("method", *SHARED)}
+    own = [f"{name}={row[name]}" for name in SHARED if name in row]
+    start = [row["method"], row["side"], str(row.get("train", "")), " ".join(own)]
+    if "error" in row:
+        return [*start, *[""] * len(COLUMNS), f"not run: {row['error']}"]
+    figures = [number(row[name]) for name in COLUMNS]
+    beside = [r for r in rows if r["side"] == "theirs" and {key: r.get(key) for key in shared} == shared]
+    if row["side"] == "theirs" or not beside or "error" in beside[0]:
+        return [*start, *figures, ""]
+    return [*start, *figures, ", ".join(f"{row[cost] / beside[0][cost]:.2f}" for cost in COSTS)]
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "no map"
+    return f"{value:.3f}" if value <= 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 if __name__ == "__main__":

@@ -30,11 +30,13 @@ FIBRE = 1024  # positions of each layer that our CFlow takes in a step
 PDN_NAMES = {"conv1": "0", "conv2": "3", "conv3": "6", "conv4": "8"}  # theirs, and in published weights
 MEAN, STD = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
 
+MISSING = torch.library.Library("torchvision", "FRAGMENT")
+
 Answer = tuple[float, Any]  # image score; map (H, W), or None
 
 
 class Side(NamedTuple):
-    fit: Callable[[], None]
+    fit: Callable[[], object]
     score: Callable[[Tensor], Any]  # (1, 3, H, W) in [0, 1] -> what `answers` reads
     answers: Callable[[list[Any]], list[Answer]]
 
@@ -83,16 +85,13 @@ def ours(job: SimpleNamespace) -> Side:
     from andon.training import Plan
 
     detector = build(job.method, **job.settings)
-    paths = [Path(path) for path in job.train]
+    paths, reader = [Path(path) for path in job.train], Reader(np.load, job.batch_size)
 
     def score(images: Tensor) -> tuple[Tensor, Tensor]:
         found = detector(images)
         return found.image_score, found.anomaly_map
 
-    return Side(
-        lambda: fit(detector, paths, Reader(np.load, job.batch_size), plan=Plan(device="cpu")) and None,
-        score, plain,
-    )  # fmt: skip
+    return Side(lambda: fit(detector, paths, reader, plan=Plan(device="cpu")), score, plain)
 
 
 # --- theirs: each function gives the model and what fits it --------------------------------------------------------
@@ -120,9 +119,8 @@ def theirs(job: SimpleNamespace) -> Side:
 
 def stand_ins(job: SimpleNamespace) -> None:
     """Our weights in place of downloads, and what torchvision's CPU build lacks."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        MISSING.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import timm
     import torchvision
     from PIL import Image
@@ -169,11 +167,16 @@ def batches(job: SimpleNamespace) -> Iterator[Tensor]:
         yield normalised(job, load(job.train[number] for number in numbers))
 
 
-def one_pass(job: SimpleNamespace, model: nn.Module) -> None:
-    """Every training image shown to ``model`` once."""
-    model.train()
-    for start in range(0, len(job.train), job.batch_size):
-        model(normalised(job, load(job.train[start : start + job.batch_size])))
+def gathered(job: SimpleNamespace, model: nn.Module, close: Callable[[], object]) -> Fitted:
+    """A model that keeps what it saw of every training image, then closes."""
+
+    def fit() -> None:
+        model.train()
+        for start in range(0, len(job.train), job.batch_size):
+            model(normalised(job, load(job.train[start : start + job.batch_size])))
+        close()
+
+    return model, fit
 
 
 def trained(job: SimpleNamespace, model: nn.Module, loss: Callable[[Tensor], Tensor],
@@ -195,14 +198,14 @@ def trained(job: SimpleNamespace, model: nn.Module, loss: Callable[[Tensor], Ten
 
 def their_patchcore(job: SimpleNamespace) -> Fitted:
     model = peer("patchcore.torch_model").PatchcoreModel(job.layers, "resnet18", num_neighbors=9)
-    return model, lambda: (one_pass(job, model), model.subsample_embedding(job.coreset_fraction)) and None
+    return gathered(job, model, lambda: model.subsample_embedding(job.coreset_fraction))
 
 
 def their_padim(job: SimpleNamespace) -> Fitted:
     model = peer("padim.torch_model").PadimModel("resnet18", job.layers, n_features=job.dimensions)
     drawn = np.random.default_rng(job.seed).permutation(model.n_features_original)[: job.dimensions]
     model.idx = torch.from_numpy(np.sort(drawn))  # as ours
-    return model, lambda: (one_pass(job, model), model.fit()) and None
+    return gathered(job, model, model.fit)
 
 
 def their_stfpm(job: SimpleNamespace) -> Fitted:
@@ -364,7 +367,9 @@ def their_ganomaly(job: SimpleNamespace) -> Fitted:
     model = module.GanomalyModel((job.size, job.size), 3, n_features=64, latent_vec_size=100)
     makers_loss, judges_loss = losses.GeneratorLoss(1, 50, 1), losses.DiscriminatorLoss()
     judge = model.discriminator
-    judges, makers = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (judge, model.generator))
+    judges, makers = (
+        torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (judge, model.generator)
+    )
 
     def update(images: Tensor) -> None:
         padded, made, code, code_again = model(images)
@@ -404,17 +409,10 @@ def before_sigmoid(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 THEIRS: dict[str, Callable[[SimpleNamespace], Fitted]] = {
-    "patchcore": their_patchcore,
-    "padim": their_padim,
-    "stfpm": their_stfpm,
-    "reverse_distillation": their_reverse_distillation,
-    "fastflow": their_fastflow,
-    "cflow": their_cflow,
-    "efficientad": their_efficientad,
-    "draem": their_draem,
-    "ganomaly": their_ganomaly,
-    "supersimplenet": their_supersimplenet,
-}
+    build.__name__.removeprefix("their_"): build
+    for build in (their_patchcore, their_padim, their_stfpm, their_reverse_distillation, their_fastflow, their_cflow,
+                  their_efficientad, their_draem, their_ganomaly, their_supersimplenet)
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -265,6 +265,32 @@ def test_counts_equal_counting(parts, thresholds, dtype):
         assert at_least.tolist() == [(whole >= t).sum() for t in at]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stretch", [3, 50, 100_000])
+def test_runs_merge_exactly_a_stretch_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, dtype: type[np.floating], stretch: int
+) -> None:
+    monkeypatch.setattr(counting, "_BUFFER", 200)
+    monkeypatch.setattr(counting, "_STRETCH", stretch)
+    rng, whole = np.random.default_rng(0), []
+    counts = ScoreCounts()
+    for number in range(60):
+        part = (rng.integers(-300, 300, 70) / 8 * (-1.0 if number % 2 else 1.0)).astype(
+            dtype
+        )  # -0.0 among them
+        counts.add(part)
+        whole.append(part)
+    everything = np.concatenate(whole)
+    at = np.unique(np.concatenate([everything, [-1e9, 1e9, 0.03]]).astype(dtype))
+    known = FixedCounts(at)
+    for part in whole:
+        known.add(part)
+    for found in (counts, known):
+        greater, at_least = found.above(at)
+        assert greater.tolist() == [(everything > t).sum() for t in at]
+        assert at_least.tolist() == [(everything >= t).sum() for t in at]
+
+
 def test_counts_are_bounded_by_distinct_values_not_by_images(monkeypatch):
     monkeypatch.setattr(counting, "_BUFFER", 1000)
     rng, counts, whole = np.random.default_rng(0), ScoreCounts(), []

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 _BUFFER = 1 << 22  # scores that wait before they are sorted: 16 MiB of float32
+_STRETCH = 1 << 21  # values of the longest run that are merged at a time
+_PER_THRESHOLD = 4  # scores that wait for each known threshold
 _RUNS = 8  # sorted runs that may stand side by side before they become one
 
 
@@ -80,7 +82,7 @@ class ScoreCounts:
 
 
 class FixedCounts:
-    """Counts above thresholds that are known beforehand: memory for the thresholds alone.
+    """Counts above thresholds that are known beforehand: memory for a few times the thresholds.
 
     >>> counts = FixedCounts(np.array([2.0, 4.0]))
     >>> counts.add(np.array([1.0, 2.0, 2.0, 5.0]))
@@ -91,31 +93,31 @@ class FixedCounts:
     def __init__(self, thresholds: Floats) -> None:
         self.total = 0
         self._thresholds = thresholds  # (T,) strictly upwards
-        self._below = np.zeros(len(thresholds), dtype=np.int64)  # scores < t, where they were looked up
-        self._upto = np.zeros(len(thresholds), dtype=np.int64)  # scores <= t, likewise
-        self._gap = np.zeros(len(thresholds) + 1, dtype=np.int64)  # else: scores in (t_{k-1}, t_k]
-        self._equal = np.zeros(len(thresholds), dtype=np.int64)  # and of those, scores = t_k
+        self._below = np.zeros(len(thresholds), dtype=np.int64)  # scores < t
+        self._upto = np.zeros(len(thresholds), dtype=np.int64)  # scores <= t
+        self._waiting: list[Floats] = []
 
     def add(self, scores: Floats) -> None:
-        """Put in ``scores`` (N,)."""
+        """Put in ``scores`` (N,); the array is kept for a while and must not be changed afterwards."""
         self.total += len(scores)
-        if len(self._thresholds) <= len(scores):  # look up the fewer in the more
-            ordered = np.sort(scores)
-            self._below += np.searchsorted(ordered, self._thresholds, side="left")
-            self._upto += np.searchsorted(ordered, self._thresholds, side="right")
-            return
-        values, counts = _counted(scores)
-        place = np.searchsorted(self._thresholds, values, side="left")
-        np.add.at(self._gap, place, counts)
-        present = np.append(self._thresholds, np.nan)[place] == values
-        self._equal[place[present]] += counts[present]
+        self._waiting.append(scores)
+        if sum(map(len, self._waiting)) >= max(_BUFFER, _PER_THRESHOLD * len(self._thresholds)):
+            self._settle()
 
     def above(self, thresholds: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many scores are ``> t``, and how many ``>= t``; ``thresholds`` must be among those known, upwards."""
+        self._settle()
         place = np.searchsorted(self._thresholds, thresholds)
-        upto = self._upto + np.cumsum(self._gap[:-1])
-        below = self._below + np.cumsum(self._gap[:-1]) - self._equal
-        return self.total - upto[place], self.total - below[place]
+        return self.total - self._upto[place], self.total - self._below[place]
+
+    def _settle(self) -> None:
+        """Look the thresholds up in the scores that wait: the more of these at once, the less it costs for each."""
+        if self._waiting:
+            ordered = np.concatenate(self._waiting)
+            self._waiting = []
+            ordered.sort()
+            self._below += np.searchsorted(ordered, self._thresholds, side="left")
+            self._upto += np.searchsorted(ordered, self._thresholds, side="right")
 
 
 class KnownCounts:
@@ -139,12 +141,7 @@ class KnownCounts:
         return self._greater[place], self._at_least[place]
 
 
-def _counted(scores: Floats) -> tuple[Floats, Integers]:
-    """Distinct scores, upwards, and how often each occurs."""
-    return _counted_sorted(np.sort(scores))
-
-
-def run_starts(ordered: Floats) -> NDArray[np.intp]:
+def run_starts(ordered: NDArray[Any]) -> NDArray[np.intp]:
     """The first place of each distinct score among sorted ones (N,), N >= 1.
 
     >>> run_starts(np.array([1.0, 1.0, 2.0])).tolist()
@@ -161,15 +158,49 @@ def _counted_sorted(ordered: Floats) -> tuple[Floats, Integers]:
 
 
 def _merged(runs: list[tuple[Floats, Integers]]) -> tuple[Floats, Integers]:
-    """Several sorted runs as one."""
-    together = np.concatenate([values for values, _ in runs])
-    together.sort()
-    values = together[np.append(True, together[1:] != together[:-1])]
-    del together
-    counts = np.zeros(len(values), dtype=np.int64)
-    for part, number in runs:
-        counts[np.searchsorted(values, part)] += number
-    return values, _small(counts)
+    """Several sorted runs as one, a stretch of values at a time: memory for the result and one stretch."""
+    longest = max((values for values, _ in runs), key=len)
+    bounds = longest[_STRETCH::_STRETCH]
+    places = [np.concatenate([[0], np.searchsorted(v, bounds), [len(v)]]) for v, _ in runs]
+    merged = [
+        _summed([(v[p[k] : p[k + 1]], c[p[k] : p[k + 1]]) for (v, c), p in zip(runs, places)])
+        for k in range(len(bounds) + 1)
+    ]
+    return np.concatenate([values for values, _ in merged]), _small(np.concatenate([c for _, c in merged]))
+
+
+def _summed(parts: list[tuple[Floats, Integers]]) -> tuple[Floats, Integers]:
+    """Distinct values of sorted parts, upwards, and the sum of their counts."""
+    together, counts = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    if together.dtype == np.float32 and len(counts) and int(counts.max()) < 1 << 32:
+        packed = (_ordered_bits(together).astype(np.uint64) << np.uint64(32)) | counts.astype(np.uint64)
+        packed.sort()  # one sort of whole numbers instead of a search for every value
+        bits, counts = (packed >> np.uint64(32)).astype(np.uint32), packed & np.uint64(0xFFFFFFFF)
+        starts = run_starts(bits) if len(bits) else np.zeros(0, dtype=np.intp)
+        return _from_ordered_bits(bits[starts]), np.add.reduceat(counts, starts).astype(np.int64)
+    order = np.argsort(together, kind="stable")
+    together, counts = together[order], counts[order].astype(np.int64)
+    starts = run_starts(together) if len(together) else np.zeros(0, dtype=np.intp)
+    return together[starts], np.add.reduceat(counts, starts) if len(starts) else counts
+
+
+def _ordered_bits(values: Floats) -> NDArray[np.uint32]:
+    """float32 as whole numbers in the same order; -0 counts as 0.
+
+    >>> bits = _ordered_bits(np.array([-2.0, -0.5, -0.0, 0.0, 3.0], dtype=np.float32))
+    >>> bool((np.diff(bits.astype(np.int64)) >= 0).all()), _from_ordered_bits(bits).tolist()
+    (True, [-2.0, -0.5, 0.0, 0.0, 3.0])
+    """
+    bits = (values + np.float32(0)).view(np.uint32)
+    return bits ^ np.where(bits >> 31, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
+
+
+def _from_ordered_bits(bits: NDArray[np.uint32]) -> Floats:
+    """The float32 that :func:`_ordered_bits` made whole numbers of."""
+    values: Floats = (bits ^ np.where(bits >> 31, np.uint32(0x80000000), np.uint32(0xFFFFFFFF))).view(
+        np.float32
+    )
+    return values
 
 
 def _small(counts: NDArray[np.int64]) -> Integers:
