@@ -77,3 +77,27 @@ def test_a_methods_figures_say_what_they_were_measured_with(tool: ModuleType) ->
     assert "One seed, at 192x192 pixels, training ended after 1.5 minutes;" in text
     assert text.endswith("| clip | 12 | 0.912 | 0.900 |  | 80 of 600 |\n")
     assert tool.figures([]) == ""
+
+
+def test_the_readmes_table_has_a_field_for_every_column(tool: ModuleType) -> None:
+    shares = {"image_auroc": 0.9, "aupro_30": 0.8, "auspro_5": 0.7, "fpr": 0.0123}
+    costs = {
+        "fit_seconds": 9.6,
+        "fit_peak_mb": 700.2,
+        "p50_ms": 12.34,
+        "p99_ms": 20.0,
+        "runtime_mb": 120.0,
+        "artifact_mb": 8.6,
+    }
+    row = {
+        "cell": {"set": "clip", "method": "padim"},
+        "data": {"size": [256, 192], "train": 12},
+        "figures": shares,
+        "costs": costs,
+    }
+    head, rule, line = tool.main_figures([row]).splitlines()
+    assert head.count("|") == rule.count("|") == line.count("|")
+    assert (
+        line
+        == "| clip | padim | 256x192 | 12 | 0.900 | 0.800 | 0.700 | 0.012 | 10 | 700 | 12.3 | 20.0 | 120 | 8.6 |"
+    )

@@ -23,8 +23,10 @@ OPTIONS = {
     "calibrate": {"good", "bad", "target-rate", "confidence", "review-rate", "criterion", "required-tpr", "cost-escape",
                   "cost-false-alarm", "defect-rate", "output", "quiet"},
     "report": {"output", "title", "quiet"},
+    "data report": {"output", "json", "title", "layout", "category", "limit", "seed", "workers", "quiet"},
     "bench run": {"data", "out", "layout", "category", "method", "seeds", "variant", "size", "backbone", "minutes", "limit", "set",
                   "jobs", "threads", "timeout", "ray", "dry-run", "quiet"},
+    "bench report": {"output", "markdown", "latex", "csv", "json", "holm", "no-published"},
 }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""Write what docs/methods says from the program and from measurements; with --check, fail where it has gone stale.
+"""Write what the README and docs/methods say from the program and from measurements; with --check, fail where it has gone stale.
 
 - the table of methods in docs/methods/README.md, from DETECTORS and docs/results/methods-costs.json
 - the figures of each method at the end of its page, from docs/results/methods.json
 - src/andon/models/measured.json, from docs/results/methods-costs.json
+- the figures in the README, from docs/results/main.json
 
 The results are those of `andon bench run`; the pages beside them say the commands.
 """
@@ -27,6 +28,10 @@ FIGURES, END_FIGURES = "<!-- figures: written by tools/methods_table.py -->", "<
 HEAD = "| method | paper | learns by | backbone | reconstruction | MB | ms |\n|---|---|---|---|---|---|---|\n"
 FIGURES_HEAD = "| set | good images | image AUROC | AP | AUPRO | steps |\n|---|---|---|---|---|---|\n"
 COSTS = ("artifact_mb", "p50_ms")
+README_COLUMNS = [
+    "set", "method", "input", "fitted on", "image AUROC", "AUPRO", "AUsPRO@5%", "false alarms", "fit s", "fit peak MB", "p50 ms",
+    "p99 ms", "runtime MB", "file MB",
+]  # fmt: skip
 
 
 def main() -> int:
@@ -63,6 +68,11 @@ def wanted() -> Iterator[tuple[Path, str]]:
     yield MEASURED, json.dumps(costs, indent=1) + "\n"
     readme = PAGES / "README.md"
     yield readme, between(readme.read_text(encoding="utf-8"), START, END, table(costs))
+    front = ROOT / "README.md"
+    yield (
+        front,
+        between(front.read_text(encoding="utf-8"), FIGURES, END_FIGURES, main_figures(results("main.json"))),
+    )
     rows = results("methods.json")
     for name in DETECTORS:
         page = PAGES / f"{name}.md"
@@ -118,6 +128,22 @@ def row(name: str, costs: dict[str, float]) -> list[str]:
         "yes" if detector.reconstructs else "",
         *(f"{costs[cost]:.1f}" if cost in costs else "" for cost in COSTS),
     ]
+
+
+def main_figures(rows: list[dict[str, Any]]) -> str:
+    """The README's table: a line for each set and method."""
+    lines = []
+    for row in rows:
+        size = "x".join(map(str, row["data"]["size"]))
+        first = [row["cell"]["set"], row["cell"]["method"], size, str(row["data"]["train"])]
+        shares = [f"{row['figures'][name]:.3f}" for name in ("image_auroc", "aupro_30", "auspro_5", "fpr")]
+        costs = [f"{row['costs'][name]:.0f}" for name in ("fit_seconds", "fit_peak_mb")]
+        costs += [f"{row['costs'][name]:.1f}" for name in ("p50_ms", "p99_ms")]
+        costs += [f"{row['costs']['runtime_mb']:.0f}", f"{row['costs']['artifact_mb']:.1f}"]
+        lines.append([*first, *shares, *costs])
+    return "".join(
+        f"| {' | '.join(line)} |\n" for line in [README_COLUMNS, ["---"] * len(README_COLUMNS), *lines]
+    )
 
 
 def figures(rows: list[dict[str, Any]]) -> str:

@@ -65,7 +65,7 @@ def compute(task: Row, scratch: Path) -> Row:
         watch=_entropies(spread),
     )
     costs = {
-        "fit_seconds": seconds, "train_seconds": fitted.manifest["fit"]["seconds"], "fit_peak_mb": peak,
+        "threads": threads, "fit_seconds": seconds, "train_seconds": fitted.manifest["fit"]["seconds"], "fit_peak_mb": peak,
         "artifact_mb": artifact.stat().st_size / 1e6, **_timed(artifact, judged.evaluation, task, scratch),
     }  # fmt: skip
     data = {name: fitted.manifest["data"][name] for name in ("train", "held_out", "calibration")}

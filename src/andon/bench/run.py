@@ -86,6 +86,7 @@ def run(
         try:
             missing = {cell.key: cell for cell in cells if cell.key not in known}
             for cell, row in _results(list(missing.values()), out, resources, watcher):
+                assemble(grid, cells, out)  # so that a report can be had at any time
                 if watcher:
                     watcher.ended(cell, row)
         finally:

@@ -39,12 +39,15 @@ class Column:
 
         >>> Column("AUROC").number(0.9731), Column("ms", False, None).number(0.1234)
         ('97.3', '0.123')
+        >>> Column("change").number(-0.0001)
+        '0.0'
         """
         shown = 100 * value if self.is_share else value
         decimals = self.decimals
         if decimals is None:
             decimals = max(0, 3 - len(f"{abs(shown):.0f}")) if abs(shown) >= 1 else 3
-        return f"{shown:.{decimals}f}"
+        text = f"{shown:.{decimals}f}"
+        return text.removeprefix("-") if float(text) == 0 else text
 
 
 @dataclass(frozen=True)

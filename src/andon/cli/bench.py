@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from andon.cli import CANNOT
-from andon.cli.common import Size, assigned, duration, shown
+from andon.cli.common import Size, assigned, check_outputs, duration, shown
 
 MARKS = {"waiting": "·", "running": "▸", "done": "█", "failed": "✗"}
 
@@ -62,7 +62,10 @@ def grids() -> None:
 )
 @click.option("--seeds", type=click.IntRange(1), help="How often each is fitted. Default: as the grid says.")
 @click.option(
-    "--variant", "variants", multiple=True, help="Only this variant of the grid, or one like '300 px' or '5 images'. May be given several times."
+    "--variant",
+    "variants",
+    multiple=True,
+    help="Only this variant of the grid, or one like '300 px' or '5 images'. May be given several times.",
 )
 @click.option(
     "--size",
@@ -138,6 +141,59 @@ def run_grid(grid_name: str, roots: tuple[Path, ...], out: Path, layout: str, ca
     click.echo(f"{path}: {len(cells) - len(failed)} of {len(cells)} cells")
     click.echo(f"Next:  andon bench report {path} -o report.html")
     return CANNOT if failed else 0
+
+
+@command.command("report")
+@click.argument("results", metavar="RESULTS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="The HTML page to write. Default: bench-report.html, where no other file is asked for.")  # fmt: skip
+@click.option("--markdown", type=click.Path(path_type=Path), help="Answers and tables as Markdown.")
+@click.option("--latex", type=click.Path(path_type=Path), help="The tables as LaTeX; they need booktabs.")
+@click.option("--csv", type=click.Path(path_type=Path), help="A line for every figure, unrounded.")
+@click.option("--json", type=click.Path(path_type=Path), help="Everything as JSON, figures unrounded.")
+@click.option("--holm", is_flag=True, help="Correct for the many comparisons of a line (Holm's method).")
+@click.option("--no-published", is_flag=True, help="Leave out what papers published.")
+def report(
+    results: tuple[Path, ...], output: Path | None, holm: bool, no_published: bool, **texts: Path | None
+) -> None:
+    """Make tables, drawings and one HTML page of RESULTS, the files that "andon bench run" writes.
+
+    RESULTS are files, or folders of them; files of one grid are joined. Each grid answers its own question first.
+
+    \b
+    Examples:
+      andon bench report bench/folder.json
+      andon bench report bench -o study.html --markdown study.md
+      andon bench report laptop/autovi-main.json cluster/autovi-main.json -o study.html --holm
+    """
+    from andon.bench.bundle import BUNDLES
+    from andon.bench.joined import join_results, result_files
+    from andon.bench.page import write_page
+    from andon.bench.published import NOTHING
+    from andon.bench.report import report_of
+    from andon.bench.tables import Significance
+    from andon.errors import SettingsError
+    from andon.files import atomic_write
+
+    asked = {kind: path for kind, path in texts.items() if path is not None}
+    page = output or (None if asked else Path("bench-report.html"))
+    found = result_files(results)
+    for path in filter(None, (page, *asked.values())):
+        if path.resolve() in {file.resolve() for file in found}:
+            raise SettingsError(f"{path} holds results: give another file to write")
+    check_outputs(page, *asked.values())
+    published = NOTHING if no_published else None
+    reports = [report_of(grid, Significance(holm=holm), published) for grid in join_results(found)]
+    if page is not None:
+        write_page(page, reports)
+    for kind, path in asked.items():
+        with atomic_write(path, "w") as file:
+            file.write(BUNDLES[kind](reports))
+    for grid in reports:
+        click.secho(grid.parts[0].question, bold=True)
+        click.echo(f"  {grid.parts[0].answer[0]}".replace("\u00a0", " "))
+    for path in filter(None, (page, *asked.values())):
+        click.echo(f"written: {path}")
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
