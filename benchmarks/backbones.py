@@ -9,7 +9,7 @@ scores all test images; a seed is the method's own (the coreset's first patch, t
 taken at 256x256. ``random`` is andon-s' architecture with random weights. Cells already in the results file are not
 computed again.
 
-Costs: the network alone in ONNX Runtime (fp32, one image, median), and the detector with it in the torch-free
+Costs: the network alone in ONNX Runtime (fp32, one image, the median of the quietest session), and the detector with it in the torch-free
 runtime, from file to verdict, with its resident memory (andon.bench.timing), on the first set. Measure these on
 a quiet machine; ``--no-costs`` leaves them out.
 """
@@ -51,7 +51,8 @@ PAGE = """# Backbones side by side
 
 All good training images, 256x256 stretched, all test images, the methods' default settings; AUROC and AP of images, AUPRO to a
 false-positive rate of 0.3. p50, p99: a photograph on disk to its verdict, two threads, without PyTorch; the network alone: in ONNX
-Runtime, fp32, one image. Nothing was tuned to these sets. Written by
+Runtime, fp32, one image. Times of one graph differ by up to a third from run to run here (`random` is the same network as andon-s).
+Nothing was tuned to these sets. Written by
 
     python benchmarks/backbones.py {command}
 """
@@ -202,16 +203,16 @@ def runtime(network: Backbone, method: str, options: argparse.Namespace) -> dict
 
 
 def milliseconds(content: bytes, threads: int) -> float:
-    """Median milliseconds of a graph in ONNX Runtime on one image, over a few sessions, one at a time."""
+    """Milliseconds of a graph in ONNX Runtime on one image: the median of the quietest of a few sessions."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     images = np.random.default_rng(0).random((1, 3, *SIZE), dtype=np.float32)
-    times: list[float] = []
+    medians: list[float] = []
     for _ in range(ROUNDS):
         session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
-        times += [timed(session, images) for _ in range(RUNS)][RUNS // 3 :]
+        medians.append(float(np.median([timed(session, images) for _ in range(RUNS)][RUNS // 3 :])))
         del session  # the idle threads of a second one would spin, and slow the next
-    return float(np.median(times))
+    return min(medians)
 
 
 def timed(session: onnxruntime.InferenceSession, images: np.ndarray) -> float:

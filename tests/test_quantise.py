@@ -14,19 +14,24 @@ from torch import Tensor, nn
 import andon
 from andon.data.synthetic import write_line
 from andon.errors import DataError
-from andon.quantise import OBSERVED_AT_MOST, quantise
+from andon.quantise import OBSERVED_AT_MOST, inner_convolutions, quantise
 
 
 class Net(nn.Module):
-    """Two convolutions and a distance, as detectors have them."""
+    """A few convolutions, a distance and a blur, as detectors have them."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.a, self.b = nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 64, 3, 2, 1)
+        self.first, self.down = nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 64, 3, 2, 1)
+        self.beside, self.measured = nn.Conv2d(64, 64, 3, 1, 1), nn.Conv2d(64, 48, 1)
+        self.blur = nn.Conv2d(1, 1, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.cdist(self.b(self.a(images).relu()).flatten(2).transpose(1, 2), torch.ones(1, 5, 64))
+        x = self.down(self.first(images).relu()).relu()
+        features = self.measured((x + self.beside(x)).relu())
+        distances = torch.cdist(features.flatten(2).transpose(1, 2), torch.ones(1, 5, 48))
+        return self.blur(distances[:, None])
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +67,24 @@ def test_answers_nearly_as_before_and_is_smaller(graph: bytes) -> None:
     assert 0 < np.abs(before - after).max() < 0.05 * np.ptp(before)
     assert len(small) < 0.5 * len(graph)
     kinds = [node.op_type for node in onnx.load_from_string(small).graph.node]
-    assert kinds.count("Conv") == 2
+    assert kinds.count("Conv") == 5
     assert "QuantizeLinear" in kinds
+
+
+def test_what_sees_the_photograph_or_is_measured_stays_in_floats(graph: bytes) -> None:
+    model = onnx.load_from_string(graph).graph
+    shapes = {weight.name: list(weight.dims) for weight in model.initializer}
+    weights = {node.name: shapes[node.input[1]] for node in model.node if node.op_type == "Conv"}
+    assert [weights[name] for name in inner_convolutions(model)] == [[64, 32, 3, 3], [64, 64, 3, 3]]
+
+
+def test_a_graph_without_inner_convolutions_is_left_as_it_is() -> None:
+    program = torch.onnx.export(
+        nn.Conv2d(3, 4, 3), (torch.rand(1, 3, 32, 48),), input_names=["images"], dynamo=True, verbose=False
+    )
+    assert program is not None
+    content = program.model_proto.SerializeToString()
+    assert quantise(content, [images(2)]) == content
 
 
 def test_the_same_images_give_the_same_graph(graph: bytes) -> None:

@@ -21,7 +21,9 @@ def entropy_outside(anomaly_map: NDArray[np.floating], anomaly_mask: NDArray[np.
     0.631
     """
     if anomaly_map.shape != anomaly_mask.shape:
-        raise MetricError(f"the map is {anomaly_map.shape}, its mask {anomaly_mask.shape}: expected the same shape")
+        raise MetricError(
+            f"the map is {anomaly_map.shape}, its mask {anomaly_mask.shape}: expected the same shape"
+        )
     values = anomaly_map[~anomaly_mask].astype(np.float64)
     if not np.isfinite(values).all():
         raise MetricError("the anomaly map holds values that are not finite")
