@@ -214,7 +214,7 @@ def cell(
     except subprocess.TimeoutExpired:
         return told({"error": f"not done after {options.minutes:g} minutes"})
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [""]
+        said = [line for line in done.stderr.splitlines() if "Error" in line] or ["nothing was said"]
         return told({"error": f"exit status {done.returncode}: {said[-1][:200]}"})
     figures = judged(data.test, np.load(answers), options.size)
     return told({**json.loads(costs.read_text()), **figures, "train": len(data.train_paths)})
