@@ -167,6 +167,8 @@ def test_narrowing_a_grid() -> None:
     assert window.options == {"window": 300}
     (few,) = narrowed(find_grid("autovi-fewshot"), variants=["5 images"]).variants
     assert few.options == {"limit": 5}
+    (longer,) = narrowed(find_grid("folder"), variants=["10 minutes"]).variants
+    assert longer.options == {"minutes": 10.0}
     with pytest.raises(SettingsError, match="has no variant 'blur'; it has: none, rotation, noise, study"):
         narrowed(study, variants=["blur"])
     with pytest.raises(SettingsError, match="Did you mean 'autovi-main'"):

@@ -22,7 +22,7 @@ STUDY_METRICS = ("image_auroc", "image_ap", "tpr_at_tnr_99", "tpr_at_tnr_95", "t
 COMMON_METRICS = ("image_auroc", "image_ap", "aupro_30", "pixel_ap")
 SHOTS = (1, 2, 4, 8, 16, 32, 64, 128)
 WINDOWS = (200, 400, 600)
-FREE = {"px": "window", "images": "limit"}  # variants that may have any number
+FREE = {"px": ("window", int), "images": ("limit", int), "minutes": ("minutes", float)}  # variants that may have any number
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def narrowed(
     grid: Grid, methods: Sequence[str] = (), seeds: int | None = None, variants: Sequence[str] = ()
 ) -> Grid:
     """``grid`` with other methods ("all": every one), fewer seeds, or other variants: its own by name, or
-    "<number> px" for a window and "<number> images" for a limit.
+    "<number> px" for a window, "<number> images" for a limit, "<number> minutes" for a training budget.
 
     Raises :class:`SettingsError` for any other variant.
     """
@@ -222,9 +222,10 @@ def _variant(grid: Grid, name: str) -> Variant:
     own = {variant.name: variant for variant in grid.variants}
     number, _, unit = name.partition(" ")
     if name not in own and number.isdigit() and unit in FREE:
-        return _named(name, **{FREE[unit]: int(number)})
+        option, kind = FREE[unit]
+        return _named(name, **{option: kind(number)})
     if name not in own:
         raise SettingsError(
-            f"{grid.name} has no variant {name!r}; it has: {', '.join(own)}. Also: '300 px', '5 images' and other numbers"
+            f"{grid.name} has no variant {name!r}; it has: {', '.join(own)}. Also: '300 px', '5 images', '10 minutes' and other numbers"
         )
     return own[name]

@@ -65,7 +65,7 @@ def grids() -> None:
     "--variant",
     "variants",
     multiple=True,
-    help="Only this variant of the grid, or one like '300 px' or '5 images'. May be given several times.",
+    help="Only this variant of the grid, or one like '300 px', '5 images' or '10 minutes'. May be given several times.",
 )
 @click.option(
     "--size",
