@@ -534,7 +534,7 @@ def test_onnx_answers_as_torch_does_at_any_batch(kind: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("file", "name", "layers", "theirs"),
     [
-        ("resnet18_l3", "resnet18", {"layer2": LayerInfo(128, 8), "layer3": LayerInfo(256, 16)}, ("layer2", "layer3")),
+        ("resnet18_l3", "resnet18", {"layer2": LayerInfo(128, 8, True), "layer3": LayerInfo(256, 16, True)}, ("layer2", "layer3")),
         ("mobilenet_v2", "mobilenet_v2", {"block5": LayerInfo(32, 8), "block12": LayerInfo(96, 16)}, ("block5", "block12")),
         ("resnet50v2_s3", "resnet50v2", {"layer2": LayerInfo(512, 8), "layer3": LayerInfo(1024, 16)}, ("stage2", "stage3")),
     ],

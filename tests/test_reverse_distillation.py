@@ -59,6 +59,15 @@ def test_the_map_is_the_sum_over_layers_of_one_minus_the_cosine() -> None:
     torch.testing.assert_close(answer.image_score, answer.anomaly_map.flatten(1).amax(1))
 
 
+@pytest.mark.parametrize("rectified", [True, False])
+def test_the_student_goes_below_zero_where_its_teacher_may(rectified: bool) -> None:
+    found = [LayerInfo(8, 4, rectified), LayerInfo(16, 8, rectified)]
+    f = [torch.randn(2, 8, 16, 16), torch.randn(2, 16, 8, 8)]
+    with torch.no_grad():
+        g = Student(found, 1, 1.0)(Embedding(found, 1, 1.0)(f), f)
+    assert all(bool((x < 0).any()) is not rectified for x in g)
+
+
 def test_kept_features_give_the_same_loss() -> None:
     detector, images = new(), good_parts(4, SIZE)
     assert float(detector.loss(images).detach()) == float(

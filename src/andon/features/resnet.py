@@ -66,7 +66,7 @@ class ResNet(Backbone):
     ) -> None:
         outs = [(256 if bottleneck else 64) * 2**k for k in range(4)]
         rows = zip(LAYERS, outs, STRIDES, counts, strict=True)
-        known = {layer: LayerInfo(o, s) for layer, o, s, count in rows if count}
+        known = {layer: LayerInfo(o, s, rectified=True) for layer, o, s, count in rows if count}
         super().__init__(name, known, layers)
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3)
         self.depth = upto(known, layers)

@@ -22,10 +22,11 @@ NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """What a layer gives: its channels C and its stride (h = H / stride)."""
+    """What a layer gives: its channels C, its stride (h = H / stride), and whether it ends with a ReLU (none below 0)."""
 
     channels: int
     stride: int
+    rectified: bool = False
 
 
 class Backbone(nn.Module, ABC):

@@ -16,10 +16,10 @@ the same code: Adam at 0.005 with betas 0.5 and 0.999, blur of sigma 4, weights 
 epochs of 16 images; WideResNet50, layers 1 to 3.
 
 Differences from the paper: any backbone and any of its layers, so the student is mirrored from their channels and
-strides and is built of ResNet18's blocks (the paper mirrors WideResNet50 with its bottleneck blocks); each level's last
-ReLU comes after the features compared, so that features below zero can be met; grids whose sides are odd are
-cropped after doubling; maps are brought up with aligned pixels, not corners; the learning rate falls tenfold for the
-last fifth; fewer steps.
+strides and is built of ResNet18's blocks (the paper mirrors WideResNet50 with its bottleneck blocks); where the
+teacher's features may lie below zero, so may the student's: its level's last ReLU comes after what is compared; grids
+whose sides are odd are cropped after doubling; maps are brought up with aligned pixels, not corners; the learning rate
+falls tenfold for the last fifth; fewer steps.
 """
 
 from __future__ import annotations
@@ -158,15 +158,16 @@ class Student(nn.Module):
             rest = [Block(info.channels, info.channels, width) for _ in range(blocks - 1)]
             levels.append(nn.Sequential(first, *(step for block in rest for step in (nn.ReLU(), block))))
         self.levels = nn.ModuleList(levels)
+        self.rectified = [info.rectified for info in found]
 
     def forward(self, phi: Tensor, f: Sequence[Tensor]) -> list[Tensor]:
         """g_k, fine to coarse; of f_k the sizes alone are read."""
         g: list[Tensor] = []
         x = phi
-        for level, like in zip(reversed(self.levels), reversed(f), strict=True):
-            x = fit(level(x), like)
-            g.append(x)
-            x = F.relu(x)
+        for level, like, rectified in reversed(list(zip(self.levels, f, self.rectified, strict=True))):
+            made = fit(level(x), like)
+            x = F.relu(made)
+            g.append(x if rectified else made)
         return g[::-1]
 
 
