@@ -12,17 +12,19 @@ from andon.features.patches import aggregate, gaussian_kernel, join, joined_chan
 from fakes import FakeBackbone
 
 
-def test_aggregate_is_the_mean_of_the_neighbours_that_exist() -> None:
+def test_aggregate_is_the_mean_of_nine_neighbours_with_zeros_outside() -> None:
     features = torch.rand(2, 3, 5, 4)
     found = aggregate(features)
     for row in range(5):
         for column in range(4):
             window = features[:, :, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
-            torch.testing.assert_close(found[:, :, row, column], window.mean((2, 3)))
+            torch.testing.assert_close(found[:, :, row, column], window.sum((2, 3)) / 9)
 
 
-def test_aggregate_leaves_a_constant_constant() -> None:
-    torch.testing.assert_close(aggregate(torch.ones(1, 2, 4, 6)), torch.ones(1, 2, 4, 6))
+def test_aggregate_leaves_a_constant_constant_but_for_the_border() -> None:
+    found = aggregate(torch.ones(1, 2, 4, 6))
+    torch.testing.assert_close(found[:, :, 1:-1, 1:-1], torch.ones(1, 2, 2, 4))
+    assert float(found[0, 0, 0, 0]) == pytest.approx(4 / 9)
 
 
 def test_join_brings_layers_to_the_finest_grid_in_the_order_asked() -> None:

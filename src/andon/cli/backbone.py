@@ -44,7 +44,7 @@ def command() -> None:
               help="A folder of photographs of anything but the parts to inspect; may be repeated.")  # fmt: skip
 @click.option("--teacher", "teachers", multiple=True, required=True, metavar="BACKBONE",
               help="A backbone to learn from, by name or file; may be repeated. See: andon backbones")  # fmt: skip
-@click.option("--widths", type=Numbers(4), default="32,32,64,128", show_default=True,
+@click.option("--widths", type=Numbers(4), default="16,24,48,96", show_default=True,
               help="Channels at stride 2, 4, 8 and 16.")  # fmt: skip
 @click.option("--blocks", type=Numbers(3), default="1,2,2", show_default=True,
               help="Residual blocks at stride 4, 8 and 16.")  # fmt: skip

@@ -60,7 +60,7 @@ class BackboneInfo:
 
 _ROWS = (
     BackboneInfo(
-        "andon-s", None, None, 1.8,
+        "andon-s", None, None, 1.0,
         "as this package; distilled from networks trained on ImageNet, see docs/model-cards/andon-s.md",
         "distilled for this project, docs/model-cards/andon-s.md", ("stride8", "stride16"),
     ),

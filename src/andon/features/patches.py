@@ -18,10 +18,11 @@ from andon.features.trunk import Backbone
 def aggregate(features: Tensor) -> Tensor:
     """Each position's mean over its 3x3 neighbourhood: (B, C, h, w) -> (B, C, h, w).
 
-    PatchCore's local aggregation (Roth et al. 2022, eq. 1 and 2, p = 3). Outside the image there is nothing to
-    average: the mean at a border is over the positions that exist (published code counts zeros there).
+    PatchCore's local aggregation (Roth et al. 2022, eq. 1 and 2, p = 3). Outside the image there are zeros, as in the
+    authors' code: features shrink towards a border, and with them the distances there, where a network that pads its
+    input knows least. A mean over the positions that exist costs 2 points of image AUROC (docs/LOG.md).
     """
-    return F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)
+    return F.avg_pool2d(features, 3, stride=1, padding=1)
 
 
 def join(features: Mapping[str, Tensor], layers: Sequence[str]) -> Tensor:
