@@ -25,6 +25,7 @@ from andon.calibrate import (
     promised_rate,
     score01,
     uncalibrated,
+    with_groups,
 )
 from andon.calibrate.conformal import conditional_order, marginal_order
 from andon.calibrate.storage import METHODS
@@ -152,6 +153,23 @@ def test_the_false_alarms_on_the_calibration_images_keep_to_the_rate(
     assert counts["fail"] <= rate * (len(scores) + 1)
     assert sum(counts.values()) == len(scores)
     assert calibration.threshold in scores
+
+
+@pytest.mark.parametrize(("n", "rate", "needed", "held"), [(40, 0.01, 299, "7.2 %"), (298, 0.01, 299, "1.0 %"), (2994, 0.001, 2995, "0.1 %")])  # fmt: skip
+def test_strict_gives_no_threshold_that_cannot_be_promised(
+    n: int, rate: float, needed: int, held: str
+) -> None:
+    with pytest.raises(CalibrationError) as told:
+        calibrate(uniform(n), target_rate=rate, strict=True)
+    assert str(told.value).startswith(
+        f"no threshold: {100 * rate:.1f} % false alarms cannot be promised with 95 %"
+    )
+    assert f"{needed:,} are needed, {needed - n:,} more. From these at most {held} can be promised" in str(
+        told.value
+    )
+    assert calibrate(uniform(needed), target_rate=rate, strict=True) == calibrate(
+        uniform(needed), target_rate=rate
+    )
 
 
 # Review
@@ -328,7 +346,7 @@ def test_json_keeps_everything(calibration) -> None:
     ("nominal_scores", [1.0, math.nan], "finite numbers, sorted upwards"),
     ("nominal_scores", [], "a list with at least one score"),
     ("nominal_scores", "12", "a list with at least one score"),
-    ("method", "guess", "one of conformal, max, tpr, f1, cost, youden, none"),
+    ("method", "guess", "one of conformal, max, extrapolated, tpr, f1, cost, youden, none"),
     ("method", "none", "null, as the method is 'none'"),
     ("statement", 3, "a text"),
 ])  # fmt: skip
@@ -352,4 +370,11 @@ def test_missing_and_unknown_entries_are_refused() -> None:
 
 def test_every_field_is_stored() -> None:
     calibration = calibrate(range(40))
-    assert set(calibration_to_dict(calibration)) == {entry.name for entry in dataclasses.fields(calibration)}
+    names = {entry.name for entry in dataclasses.fields(calibration)}
+    by_group = with_groups(calibration, "{lot}/*", {"lot=1": calibration})
+    assert set(calibration_to_dict(by_group)) == names
+    assert set(calibration_to_dict(calibration)) == names - {
+        "group_by",
+        "groups",
+        "fall_back",
+    }  # as before groups

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from andon.calibrate import calibrate, calibrate_with_defects, decide
+from andon.errors import SettingsError
 
 
 def rates(
@@ -96,3 +97,25 @@ def test_the_promise_with_defects_is_held_though_the_scores_chose_the_threshold(
         made = calibrate_with_defects(rng.random(200), rng.random(50) + 0.5, criterion="youden")
         broken += 1 - made.threshold > made.promised_rate
     assert broken <= 200 * 0.05
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("required", [0.9, 0.97, 1.0])
+def test_the_review_band_holds_the_defects_that_must_not_pass(seed: int, required: float) -> None:
+    nominal, anomalous = overlapping(seed)
+    made = calibrate_with_defects(nominal, anomalous, required_tpr=0.8, review_tpr=required)
+    alone = calibrate_with_defects(nominal, anomalous, required_tpr=0.8, review_rate=0.0)
+    assert made.threshold == alone.threshold
+    assert made.review_threshold is not None
+    assert rates(made.review_threshold, nominal, anomalous)[0] >= required
+    higher = [t for t in all_thresholds(nominal, anomalous) if t > made.review_threshold]
+    assert all(rates(t, nominal, anomalous)[0] < required for t in higher if t < made.threshold)
+    assert "with review " in made.statement
+
+
+def test_no_review_band_where_the_threshold_catches_enough() -> None:
+    made = calibrate_with_defects([1.0, 2.0], [4.0, 5.0], review_tpr=0.9)
+    assert made.review_threshold is None
+    assert "no review band is needed for the defects that must not pass" in made.statement
+    with pytest.raises(SettingsError, match="review_tpr: expected a share"):
+        calibrate_with_defects([1.0], [2.0], review_tpr=1.5)

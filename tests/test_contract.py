@@ -198,7 +198,10 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }
 # Settings under which 8 images already reach the bound on what is kept while observing.
-BOUNDED: dict[str, dict[str, Any]] = {"patchcore": {"bank_limit": 100, "buffer_limit": 600}}
+BOUNDED: dict[str, dict[str, Any]] = {
+    "patchcore": {"bank_limit": 100, "buffer_limit": 600},
+    "fre": {"buffer_limit": 6},
+}
 
 every_method = pytest.mark.parametrize(
     "method", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in DETECTORS]

@@ -19,6 +19,8 @@ from skimage import measure
 from andon.calibrate import calibrate, calibrate_with_defects, uncalibrated
 from andon.errors import ImageError, SettingsError
 from andon.runtime.explain import ENGLISH, MOST, describe, find_regions
+from andon.runtime.explain_difference import NO_DIFFERENCE, UNCLEAR, Difference
+from andon.runtime.words import LANGUAGES, words_of
 from andon.types import Calibration, Region
 
 CALIBRATION = calibrate(np.linspace(0.0, 1.0, 101))  # threshold 1.0, median 0.5
@@ -274,7 +276,8 @@ def test_a_failing_image_without_a_region_says_so() -> None:
 def test_another_language_is_another_table() -> None:
     """Every word comes from the table: with all entries shouted, the sentence has no small letter."""
     shouted = {key: text if "{" in text else text.upper() for key, text in ENGLISH.items()}
-    shouted["fail"] = "{guess}/{shape}/{share}/{place}/{strength}"
+    shouted["sentence.fail"] = "{shape}/{share}/{place}/{strength}"
+    shouted["sentence.guessed"] = "{guess}/{finding}"
     sentence = describe(
         "fail",
         find_regions(block(slice(0, 9), slice(0, 9)), 1.0, SIZE),
@@ -303,3 +306,60 @@ def test_every_map_has_a_whole_sentence(field: NDArray[np.float32], decision: st
 
 def test_a_region_has_an_elongation_of_one_unless_told() -> None:
     assert {entry.name: entry.default for entry in dataclasses.fields(Region)}["elongation"] == 1.0
+
+
+# Differences from good parts
+
+
+FAILING = find_regions(block(slice(28, 33), slice(28, 33)), 1.0, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("difference", "end"),
+    [
+        (NO_DIFFERENCE, "compact: possibly a stain or a missing part"),
+        (UNCLEAR, "compact"),
+        (Difference("darker"), "compact, darker than in good parts"),
+        (
+            Difference("brighter", "missing"),
+            "compact, brighter than in good parts: possibly something missing",
+        ),
+        (Difference("", "missing"), "compact: possibly something missing"),
+    ],
+)
+def test_what_a_comparison_found_takes_the_place_of_a_guess(difference: Difference, end: str) -> None:
+    sentence = describe("fail", FAILING, SIZE, 5.0, CALIBRATION, difference=difference)
+    assert sentence == f"strong deviation in the centre, 0.7 % of the image, {end}"
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("de", "starke Abweichung in der Bildmitte, 0,7 % der Bildfläche, kompakt, dunkler als bei Gutteilen: "
+               "möglicherweise fehlt etwas"),
+        ("fr", "écart important au centre, 0,7 % de l'image, forme compacte, plus sombre que sur les pièces "
+               "conformes : il manque peut-être quelque chose"),
+    ],
+)  # fmt: skip
+def test_sentences_in_other_languages(language: str, sentence: str) -> None:
+    found = describe("fail", FAILING, SIZE, 5.0, CALIBRATION, words=words_of(language),
+                     difference=Difference("darker", "missing"))  # fmt: skip
+    assert found.replace("\u00a0", " ") == sentence
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@given(
+    arrays(np.float32, (8, 8), elements=st.sampled_from([0.0, 2.0])),
+    st.sampled_from(["pass", "review", "fail"]),
+    st.sampled_from([NO_DIFFERENCE, UNCLEAR, Difference("darker"), Difference("brighter", "missing")]),
+)
+def test_every_language_has_a_whole_sentence(
+    language: str, field: NDArray[np.float32], decision: str, difference: Difference
+) -> None:
+    regions = find_regions(field, 1.0, (64, 48))
+    sentence = describe(decision, regions, (64, 48), 9.0, CALIBRATION, words=words_of(language),  # type: ignore[arg-type]
+                        difference=difference)  # fmt: skip
+    assert sentence
+    assert not set(sentence) & {"{", "}"}
+    assert "  " not in sentence
+    assert sentence[0].islower()

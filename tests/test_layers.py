@@ -12,17 +12,17 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src" / "andon"
 LAYERS = {
     "errors": 0, "types": 0, "files": 0, "cells": 0,
-    "components": 1, "image": 1, "artifact": 1, "heatmap": 1, "metrics": 1,
+    "components": 1, "outline": 1, "runs": 1, "image": 1, "artifact": 1, "heatmap": 1, "metrics": 1,
     "data": 2, "features": 2, "calibrate": 2, "nuisance": 2,
     "models": 3,
-    "training": 4, "engine": 4, "evaluate": 4,
+    "training": 4, "engine": 4, "evaluate": 4, "audit": 4,
     "quantise": 1, "export": 5, "report": 5,
     "runtime": 6,
     "pipeline": 7, "app": 7, "federated": 7, "distributed": 7, "bench": 7,
     "cli": 8,
 }  # fmt: skip
-TORCH_FREE = ["errors", "types", "files", "cells", "image", "artifact", "components", "heatmap", "metrics", "data",
-              "data.synthetic", "calibrate", "evaluate", "report", "runtime.predictor", "runtime.explain",
+TORCH_FREE = ["errors", "types", "files", "cells", "image", "artifact", "components", "outline", "runs", "heatmap", "metrics", "data",
+              "data.synthetic", "calibrate", "nuisance", "evaluate", "audit", "audit.kinds", "report", "runtime.predictor", "runtime.explain", "runtime.monitor",
               "pipeline", "cli"]  # fmt: skip
 FILES = sorted(SRC.rglob("*.py"))
 

@@ -152,6 +152,25 @@ def make_folder(root: Path) -> Path:
     return root
 
 
+def make_coco(root: Path) -> Path:
+    for stem in ("good", "bad"):
+        draw(root / "images" / f"{stem}.png")
+    content = {
+        "categories": [{"id": 1, "name": "dent"}],
+        "images": [{"id": i, "file_name": f"{stem}.png", "height": 6, "width": 8} for i, stem in enumerate(("good", "bad"))],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[2, 1, 5, 1, 5, 3, 2, 3]]}],
+    }  # fmt: skip
+    (root / "annotations.json").write_text(json.dumps(content))
+    return root
+
+
+def make_masks(root: Path) -> Path:
+    for stem, mask in (("good", np.zeros((6, 8), np.uint8)), ("bad", spot())):
+        draw(root / "images" / "a" / f"{stem}.jpg")
+        draw(root / "masks" / "a" / f"{stem}.png", mask)
+    return root
+
+
 MAKERS = {
     "autovi": make_autovi,
     "mvtec_ad": make_mvtec,
@@ -164,6 +183,8 @@ MAKERS = {
     "severstal": make_severstal,
     "neu": make_neu,
     "good_bad": make_good_bad,
+    "coco": make_coco,
+    "masks": make_masks,
     "folder": make_folder,
 }
 

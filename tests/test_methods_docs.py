@@ -43,7 +43,7 @@ def test_a_page_sets_only_settings_that_there_are(method: str) -> None:
 
 
 def test_every_page_is_of_a_method() -> None:
-    assert {page.stem for page in PAGES.glob("*.md")} - {"README"} <= set(DETECTORS)
+    assert {page.stem for page in PAGES.glob("*.md")} - {"README", "fusion"} <= set(DETECTORS)
 
 
 def test_nothing_is_stale(tool: ModuleType) -> None:

@@ -36,7 +36,13 @@ GOLDEN_INPUT = "golden.png"
 GOLDEN_MAP = "golden_map.npy"
 MANIFEST_LIMIT = 64 * 2**20  # bytes
 _REQUIRED = ("detector", "preprocessing", "calibration", "members")
-_OPTIONAL = {"data": dict, "fit": dict, "versions": dict, "history": list}  # what else is read, and as what
+_OPTIONAL = {
+    "data": dict,
+    "fit": dict,
+    "versions": dict,
+    "history": list,
+    "explain": dict,
+}  # what else is read, and as what
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # one date for all members: same content, same bytes
 
 

@@ -6,6 +6,7 @@ bottom and right excluded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -77,8 +78,13 @@ class Calibration:
     promised_rate: float  # share of good parts that will fail at most, at `confidence`
     confidence: float
     nominal_scores: tuple[float, ...]  # raw, sorted upwards; of good images that the detector never saw
-    method: str  # "conformal", "max", "tpr", "f1", "cost", "youden"; "none" without a threshold
+    method: (
+        str  # "conformal", "max", "extrapolated", "tpr", "f1", "cost", "youden"; "none" without a threshold
+    )
     statement: str  # the guarantee in words
+    group_by: str = ""  # pattern of an image's path that names its group; "" where one threshold is for all
+    groups: Mapping[str, Calibration] = field(default_factory=dict)  # nan as threshold: none of its own
+    fall_back: bool = False  # groups without a threshold: by the one above; else for review
 
 
 @dataclass(frozen=True)

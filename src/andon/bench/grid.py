@@ -22,7 +22,11 @@ STUDY_METRICS = ("image_auroc", "image_ap", "tpr_at_tnr_99", "tpr_at_tnr_95", "t
 COMMON_METRICS = ("image_auroc", "image_ap", "aupro_30", "pixel_ap")
 SHOTS = (1, 2, 4, 8, 16, 32, 64, 128)
 WINDOWS = (200, 400, 600)
-FREE = {"px": ("window", int), "images": ("limit", int), "minutes": ("minutes", float)}  # variants that may have any number
+FREE = {
+    "px": ("window", int),
+    "images": ("limit", int),
+    "minutes": ("minutes", float),
+}  # variants that may have any number
 
 
 @dataclass(frozen=True)

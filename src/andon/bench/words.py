@@ -13,7 +13,7 @@ TITLES = {
     "ganomaly": "GANomaly", "fanogan": "f-AnoGAN", "draem": "DRAEM", "dsr": "DSR", "cflow": "CFLOW-AD", "csflow": "CS-Flow",
     "fastflow": "FastFlow", "efficientad": "EfficientAD", "stfpm": "STFPM", "uninformed_students": "Uninformed Students",
     "reverse_distillation": "Reverse Distillation", "subspacead": "SubspaceAD", "simplenet": "SimpleNet",
-    "supersimplenet": "SuperSimpleNet", "dinomaly": "Dinomaly", "vit_inpainting": "ViT inpainting",
+    "supersimplenet": "SuperSimpleNet", "dinomaly": "Dinomaly", "vit_inpainting": "ViT inpainting", "fre": "FRE",
 }  # fmt: skip
 
 

@@ -15,20 +15,44 @@ later lots, not on neighbours of the images that were fitted.
 
 from andon.calibrate.conformal import check_share, images_needed, promised_rate
 from andon.calibrate.decision import decide, outcome_table, score01
+from andon.calibrate.differences import Differences, group_differences
+from andon.calibrate.extrapolated import calibrate_extrapolated
+from andon.calibrate.groups import (
+    calibration_for,
+    calibration_of_group,
+    group_images_needed,
+    group_paths,
+    refused_group,
+    too_few,
+    with_groups,
+)
+from andon.calibrate.path_pattern import PathPattern
 from andon.calibrate.storage import calibration_from_dict, calibration_to_dict
-from andon.calibrate.thresholds import calibrate, uncalibrated
+from andon.calibrate.thresholds import calibrate, measured, uncalibrated
 from andon.calibrate.with_defects import calibrate_with_defects
 
 __all__ = [
+    "Differences",
+    "PathPattern",
     "calibrate",
+    "calibrate_extrapolated",
     "calibrate_with_defects",
+    "calibration_for",
     "calibration_from_dict",
+    "calibration_of_group",
     "calibration_to_dict",
     "check_share",
     "decide",
+    "group_differences",
+    "group_images_needed",
+    "group_paths",
     "images_needed",
+    "measured",
     "outcome_table",
     "promised_rate",
+    "refused_group",
     "score01",
+    "too_few",
     "uncalibrated",
+    "with_groups",
 ]

@@ -9,10 +9,12 @@ from dataclasses import fields
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from andon.errors import CalibrationError
+from andon.calibrate.path_pattern import PathPattern
+from andon.errors import CalibrationError, SettingsError
 from andon.types import Calibration
 
-METHODS = ("conformal", "max", "tpr", "f1", "cost", "youden", "none")
+METHODS = ("conformal", "max", "extrapolated", "tpr", "f1", "cost", "youden", "none")
+_BY_GROUP = ("group_by", "groups", "fall_back")  # entries that only calibrations by group have
 _REDO = "The file is damaged or from another version: calibrate again."
 
 
@@ -23,7 +25,9 @@ def calibration_to_dict(calibration: Calibration) -> dict[str, Any]:
     >>> calibration_from_dict(calibration_to_dict(calibrate([1.0, 2.0]))) == calibrate([1.0, 2.0])
     True
     """
-    content = {entry.name: getattr(calibration, entry.name) for entry in fields(Calibration)}
+    content = {name: getattr(calibration, name) for name in _entries(by_group=bool(calibration.groups))}
+    if calibration.groups:
+        content["groups"] = {name: calibration_to_dict(own) for name, own in calibration.groups.items()}
     content["nominal_scores"] = list(calibration.nominal_scores)
     for name in ("threshold", "map_threshold"):
         content[name] = None if math.isnan(content[name]) else content[name]
@@ -35,7 +39,8 @@ def calibration_from_dict(content: object) -> Calibration:
 
     Raises :class:`CalibrationError` naming the entry that is missing, unknown or makes no sense.
     """
-    names = sorted(entry.name for entry in fields(Calibration))
+    by_group = isinstance(content, Mapping) and any(name in content for name in _BY_GROUP)
+    names = _entries(by_group=by_group)
     if not isinstance(content, Mapping) or sorted(map(str, content)) != names:
         found = sorted(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
         raise CalibrationError(f"calibration: expected the entries {names}, got {found}. {_REDO}")
@@ -60,7 +65,32 @@ def calibration_from_dict(content: object) -> Calibration:
         nominal_scores=_scores(content, blank),
         method=method,
         statement=statement,
+        **(_groups(content) if by_group else {}),
     )
+
+
+def _entries(*, by_group: bool) -> list[str]:
+    """The names of a calibration's entries, sorted; artefacts of one threshold for all have none about groups."""
+    return sorted(entry.name for entry in fields(Calibration) if by_group or entry.name not in _BY_GROUP)
+
+
+def _groups(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries about groups, each group's calibration read like one of its own."""
+    group_by, groups, fall_back = (content[name] for name in _BY_GROUP)
+    if not isinstance(group_by, str):
+        _refuse("group_by", "a pattern of paths", group_by)
+    try:
+        PathPattern.parse(group_by)
+    except SettingsError as error:
+        raise CalibrationError(f"calibration: {error}. {_REDO}") from error
+    if not isinstance(groups, Mapping) or not groups:
+        _refuse("groups", "calibrations by the names of groups", groups)
+    if not isinstance(fall_back, bool):
+        _refuse("fall_back", "true or false", fall_back)
+    read = {str(name): calibration_from_dict(own) for name, own in groups.items()}
+    if any(own.groups for own in read.values()):
+        _refuse("groups", "groups without groups of their own", sorted(read))
+    return {"group_by": group_by, "groups": read, "fall_back": fall_back}
 
 
 def _is_number(value: object) -> bool:

@@ -18,6 +18,7 @@ from andon.calibrate.conformal import (
     promised_rate,
 )
 from andon.errors import CalibrationError, SettingsError
+from andon.metrics import wilson
 from andon.types import Calibration
 
 Values: TypeAlias = Sequence[float] | NDArray[np.floating]
@@ -30,6 +31,7 @@ def calibrate(
     confidence: float = 0.95,
     review_rate: float | None = None,
     map_peaks: Values | None = None,
+    strict: bool = False,
 ) -> Calibration:
     """The lowest threshold at which at most ``target_rate`` of the good parts fail, as far as n scores allow.
 
@@ -42,10 +44,10 @@ def calibrate(
 
     The strongest promise that n allows is taken: with ``confidence`` (299 images for 1 % at 95 %), else on
     average over calibration sets (99 for 1 %), else the maximum of the scores and what that promises.
-    Ties only make the true rate lower.
+    ``strict``: the first of these or none. Ties only make the true rate lower.
 
-    Raises :class:`CalibrationError` on no scores or such as are not finite, :class:`SettingsError` on rates
-    outside (0, 1).
+    Raises :class:`CalibrationError` on no scores or such as are not finite, and where ``strict`` cannot be had, with
+    the number of images needed; :class:`SettingsError` on rates outside (0, 1).
 
     >>> calibrate([0.2, 0.4, 0.3] * 100).statement
     'at most 1.0 % false alarms with 95 % confidence, from 300 good images'
@@ -58,6 +60,8 @@ def calibrate(
     check_review_rate(review_rate)
     scores = sorted_scores(nominal_scores, "nominal")
     n = len(scores)
+    if strict:
+        _require_images(n, target_rate, confidence)
     k, method, statement = _choose_order(n, target_rate, confidence)
     threshold = float(scores[k - 1])
     return Calibration(
@@ -156,16 +160,38 @@ def percent(rate: float) -> str:
     return f"{whole}.{rest.rstrip('0') or '0'} %"
 
 
+def measured(count: int, total: int, confidence: float = 0.95) -> str:
+    """A share that was counted, with its Wilson interval.
+
+    >>> measured(3, 40)
+    '7.5 % (3 of 40; 2.6 % to 19.9 %)'
+    """
+    low, high = wilson(count, total, confidence)
+    return f"{percent(count / total)} ({count:,} of {total:,}; {percent(low)} to {percent(high)})"
+
+
 def exact_percent(rate: float) -> str:
     """``1.25 %``: a rate that was asked for, not rounded; at least one decimal."""
     text = f"{100 * rate:.10f}".rstrip("0")
     return f"{text}0 %" if text.endswith(".") else f"{text} %"
 
 
+def _require_images(n: int, target_rate: float, confidence: float) -> None:
+    """Raise :class:`CalibrationError` unless n scores suffice to promise ``target_rate`` with ``confidence``."""
+    needed = images_needed(target_rate, confidence)
+    if n < needed:
+        held = percent(promised_rate(n, n, confidence))
+        raise CalibrationError(
+            f"no threshold: {exact_percent(target_rate)} false alarms cannot be promised with {100 * confidence:.10g} % "
+            f"confidence from {count_images(n)}; {needed:,} are needed, {needed - n:,} more. From these at most {held} "
+            "can be promised: ask for that rate, or do without --strict (strict=False) and read the statement."
+        )
+
+
 def _choose_order(n: int, target_rate: float, confidence: float) -> tuple[int, str, str]:
     """The order k of the threshold among n scores, the method and the statement."""
-    target, sure, images = exact_percent(target_rate), f"{100 * confidence:.10g} %", _count_images(n)
-    needed = f"{_count_images(images_needed(target_rate, confidence))} are needed"
+    target, sure, images = exact_percent(target_rate), f"{100 * confidence:.10g} %", count_images(n)
+    needed = f"{count_images(images_needed(target_rate, confidence))} are needed"
     k = conditional_order(n, target_rate, confidence)
     if k is not None:
         return k, "conformal", f"at most {target} false alarms with {sure} confidence, from {images}"
@@ -178,5 +204,5 @@ def _choose_order(n: int, target_rate: float, confidence: float) -> tuple[int, s
     return k, "conformal", f"{promise}; with {sure} confidence at most {held}, for {target} {needed}"
 
 
-def _count_images(n: int) -> str:
+def count_images(n: int) -> str:
     return f"{n:,} good image{'' if n == 1 else 's'}"

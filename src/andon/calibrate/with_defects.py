@@ -15,13 +15,12 @@ from andon.calibrate.conformal import SLACK, check_share, promised_rate
 from andon.calibrate.thresholds import (
     Values,
     check_review_rate,
-    percent,
+    measured,
     place_map_threshold,
     place_review_threshold,
     sorted_scores,
 )
 from andon.errors import SettingsError
-from andon.metrics import wilson
 from andon.types import Calibration
 
 Criterion = Literal["tpr", "f1", "cost", "youden"]
@@ -38,6 +37,7 @@ def calibrate_with_defects(
     defect_rate: float | None = None,
     confidence: float = 0.95,
     review_rate: float = 0.05,
+    review_tpr: float | None = None,
     map_peaks: Values | None = None,
 ) -> Calibration:
     """The best threshold by ``criterion`` on good and defective images, with both rates measured there.
@@ -47,6 +47,8 @@ def calibrate_with_defects(
     escapes + ``cost_false_alarm`` x false alarms, a part being defective with ``defect_rate`` (default: as
     among the images given). Equal thresholds: the lowest, which lets fewer defects escape.
     review_rate, map_peaks: as for :func:`calibrate`; map regions allow at least 1 % of good images.
+    review_tpr: the share of defects that must not pass, so fail or be reviewed; the review band is then as narrow as
+    that allows, whatever ``review_rate`` says.
 
     Between two scores the threshold is put in the middle. The statement gives both rates with Wilson
     intervals; they are measured on the images that chose the threshold, so expect somewhat worse.
@@ -58,6 +60,8 @@ def calibrate_with_defects(
     check_share("required_tpr", required_tpr, one_allowed=True)
     check_share("confidence", confidence)
     check_review_rate(review_rate)
+    if review_tpr is not None:
+        check_share("review_tpr", review_tpr, one_allowed=True)
     nominal = sorted_scores(nominal_scores, "nominal")
     anomalous = sorted_scores(anomalous_scores, "anomalous")
     n, m = len(nominal), len(anomalous)
@@ -70,17 +74,23 @@ def calibrate_with_defects(
     best = _best(criterion, alarms, caught, n, m, required_tpr, costs)
     threshold, false_alarms = float(thresholds[best]), int(alarms[best])
     expected_rate = min(false_alarms + 1, n) / (n + 1)
+    statement = _measured_statement(false_alarms, n, int(caught[best]), m, confidence)
+    if review_tpr is None:
+        review = place_review_threshold(nominal, threshold, review_rate)
+    else:
+        at = _highest_with(caught, review_tpr, m)
+        review = float(thresholds[at]) if at < best else None
+        statement += _review_statement(review, nominal, anomalous, threshold, confidence)
     return Calibration(
         threshold=threshold,
-        review_threshold=place_review_threshold(nominal, threshold, review_rate),
+        review_threshold=review,
         map_threshold=place_map_threshold(map_peaks, n, max(expected_rate, 0.01), threshold),
         target_rate=expected_rate,
         promised_rate=promised_rate(n, n - false_alarms, 1 - (1 - confidence) / n),
         confidence=confidence,
         nominal_scores=tuple(nominal.tolist()),
         method=criterion,
-        statement=_measured_statement(false_alarms, n, int(caught[best]), m, confidence)
-        + ("; good and defective scores overlap" if nominal[-1] >= anomalous[0] else ""),
+        statement=statement + ("; good and defective scores overlap" if nominal[-1] >= anomalous[0] else ""),
     )
 
 
@@ -98,7 +108,7 @@ def _best(
     ``costs``: of one escape and of one false alarm among these images.
     """
     if criterion == "tpr":
-        return int(np.flatnonzero(caught >= required_tpr * m - SLACK)[-1])
+        return _highest_with(caught, required_tpr, m)
     if criterion == "f1":
         return int(np.argmax(2 * caught / (caught + alarms + m)))
     if criterion == "youden":
@@ -107,6 +117,11 @@ def _best(
         cost = costs[0] * (m - caught) + costs[1] * alarms
         return int(np.flatnonzero(cost <= cost.min() * (1 + SLACK))[0])
     raise SettingsError(f"criterion: expected 'tpr', 'f1', 'cost' or 'youden', got {criterion!r}")
+
+
+def _highest_with(caught: NDArray[np.intp], share: float, m: int) -> int:
+    """The highest threshold at which ``share`` of the m defects lie above, by the ``caught`` at each."""
+    return int(np.flatnonzero(caught >= share * m - SLACK)[-1])
 
 
 def _candidates(distinct: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,13 +133,26 @@ def _candidates(distinct: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _measured_statement(alarms: int, n: int, caught: int, m: int, confidence: float) -> str:
-    def measured(count: int, total: int) -> str:
-        low, high = wilson(count, total, confidence)
-        return f"{percent(count / total)} ({count:,} of {total:,}; {percent(low)} to {percent(high)})"
-
     return (
-        f"on the calibration images {measured(caught, m)} of the defects and {measured(alarms, n)} of the "
-        f"good parts fail, in brackets the {100 * confidence:.10g} % intervals"
+        f"on the calibration images {measured(caught, m, confidence)} of the defects and "
+        f"{measured(alarms, n, confidence)} of the good parts fail, in brackets the {100 * confidence:.10g} % intervals"
+    )
+
+
+def _review_statement(
+    review: float | None,
+    nominal: NDArray[np.float64],
+    anomalous: NDArray[np.float64],
+    threshold: float,
+    confidence: float,
+) -> str:
+    if review is None:
+        return "; no review band is needed for the defects that must not pass"
+    seen, n, m = int((anomalous > review).sum()), len(nominal), len(anomalous)
+    asked = int(((nominal > review) & (nominal <= threshold)).sum())
+    return (
+        f"; with review {measured(seen, m, confidence)} of the defects do not pass, and a person looks at "
+        f"{measured(asked, n, confidence)} of the good parts"
     )
 
 

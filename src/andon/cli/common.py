@@ -6,7 +6,7 @@ import glob
 import os
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +15,7 @@ import click
 
 from andon.errors import DataError, SettingsError
 from andon.files import check_writable
+from andon.runtime.words import DEFAULT, Words, decimal, words_of
 from andon.types import Verdict
 
 PHASES = {
@@ -27,9 +28,11 @@ PHASES = {
     "export": "exporting",
     "calibrate": "calibrating",
     "inspect": "inspecting",
+    "annotate": "annotating",
     "evaluate": "evaluating",
     "check": "checking",
     "survey": "looking at images",
+    "audit": "comparing images",
 }
 COLOURS = {"pass": "green", "review": "yellow", "fail": "red"}
 
@@ -149,11 +152,11 @@ def _listed() -> list[str]:
 
 
 def assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
-    """``--set`` values as TOML values; a bare word is a string."""
+    """``--set`` values as TOML values; a bare word is a string. ``member.setting`` names one of a fusion's members."""
     settings: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
-        if not equals or not name.isidentifier():
+        if not equals or not all(part.isidentifier() for part in name.split(".")):
             raise SettingsError(
                 f"--set takes NAME=VALUE, for example coreset_fraction=0.05; found {assignment!r}"
             )
@@ -173,10 +176,24 @@ def shown(path: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in path)
 
 
-def verdict_line(verdict: Verdict) -> str:
-    """One line for people: decision, score, file, sentence."""
-    decision = click.style(f"{verdict.decision.upper():<6}", fg=COLOURS[verdict.decision], bold=True)
-    return f"{decision} {verdict.score:5.3f}  {shown(verdict.path)}  {verdict.sentence}"
+def verdict_line(verdict: Verdict, words: Words | None = None) -> str:
+    """One line for people: decision, score, file, sentence; the decision in English unless there are other ``words``."""
+    words = words or words_of(DEFAULT)
+    width = max(len(words[f"decision.{name}"]) for name in COLOURS)
+    name = words[f"decision.{verdict.decision}"]
+    decision = click.style(f"{name:<{width}}", fg=COLOURS[verdict.decision], bold=True)
+    score = decimal(words, f"{verdict.score:5.3f}")
+    return f"{decision} {score}  {shown(verdict.path)}  {verdict.sentence}"
+
+
+def zone_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """A line on each zone of an artefact: its name, and what is done about it."""
+    from andon.nuisance import ZonePlan
+
+    plan = ZonePlan.from_manifest(manifest)
+    return (
+        [] if plan is None else [f"zone {entry.zone.name!r}: {entry.described()}" for entry in plan.treated]
+    )
 
 
 def duration(seconds: float) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from andon.cli.common import Bars, Size, assigned, check_outputs, duration
+from andon.cli.common import Bars, Size, assigned, check_outputs, duration, zone_lines
 from andon.errors import AndonError, SettingsError
+from andon.runtime.words import LANGUAGES
 
 
 @click.command("fit")
@@ -21,7 +22,8 @@ from andon.errors import AndonError, SettingsError
     "--method",
     default="patchcore",
     show_default=True,
-    help="See: andon methods. With auto, a few cheap ones are tried on invented defects first.",
+    help="See: andon methods. Several as one detector: patchcore+fre. With auto, a few cheap ones are tried on "
+    "invented defects first.",
 )
 @click.option(
     "--backbone",
@@ -119,6 +121,42 @@ from andon.errors import AndonError, SettingsError
     is_flag=True,
     help="Compute the network's convolutions in 8 bits: smaller, quicker on most processors, a little less exact.",
 )
+@click.option(
+    "--keep-patches/--no-keep-patches",
+    default=False,
+    show_default=True,
+    help="Keep up to 1 MB of small pictures of good parts in the file, so that andon inspect --explain can show what "
+    "an odd place should look like. Whoever gets the file can look at them.",
+)
+@click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    help="Of the verdicts. Default: that of the computer that inspects.",
+)
+@click.option(
+    "--ignore",
+    type=click.Path(path_type=Path),
+    metavar="ZONES",
+    help="Zones not to look at, such as printed labels: a zones.json, or an image whose non-zero pixels mark them.",
+)
+@click.option(
+    "--leave-out",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="LIST",
+    help="Images of DIR not to use: the CSV of andon audit (its rows to leave out), or a text with one path a line.",
+)
+@click.option(
+    "--align",
+    is_flag=True,
+    help="With --ignore: find where the part lies in each photograph, so that the zones follow it (andon[nuisance]).",
+)
+@click.option(
+    "--print-into",
+    type=click.Path(path_type=Path),
+    metavar="ZONES",
+    help="Zones into which random labels, codes and text are drawn while fitting, so that new prints count as good. "
+    "Unlike with --ignore, they are inspected.",
+)
 @click.option("--resume", is_flag=True, help="Go on from where an interrupted fit of this output stopped.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars, no summary.")
 def command(source: Path, output: Path, method: str, backbone: str | None, calibration: str, config: Path | None,
@@ -134,12 +172,14 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
       andon fit photos/good -o clip.andon --target-rate 0.001
       andon fit data/mvtec --category transistor -o t.andon --method padim
       andon fit photos/good -o clip.andon --set coreset_fraction=0.05
+      andon fit photos/good -o clip.andon --method patchcore+fre --set patchcore.bank_limit=1000
       andon fit photos/good -o clip.andon --method autoencoder --minutes 30 --augment study
+      andon fit photos/good -o clip.andon --ignore zones.json
       andon fit photos/good -o clip.andon --resume
     """
     from andon.pipeline import fit, partial_path
 
-    settings = {**_config(config), **assigned(assignments)}
+    settings = {**_by_member(_config(config), method), **assigned(assignments)}
     _check_settings(settings)
     check_outputs(output, detector=True)
     if not resume and partial_path(output).exists():
@@ -196,6 +236,14 @@ def _config(path: Path | None) -> dict[str, Any]:
         raise SettingsError(f"cannot read the settings in {path}: {error}") from error
 
 
+def _by_member(settings: dict[str, Any], method: str) -> dict[str, Any]:
+    """``settings`` with the tables of a fusion's members, such as [patchcore], as ``patchcore.bank_limit`` and the like."""
+    members = method.split("+") if "+" in method else []
+    tables = [name for name in members if isinstance(settings.get(name), dict)]
+    flat = {f"{name}.{setting}": value for name in tables for setting, value in settings[name].items()}
+    return {name: value for name, value in settings.items() if name not in tables} | flat
+
+
 def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:
     data, seconds = manifest["data"], manifest["fit"]["seconds"]
     size = "x".join(str(n) for n in manifest["preprocessing"]["size"])
@@ -204,10 +252,19 @@ def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:
         f"{output}  ({megabytes:.1f} MB): {manifest['detector']['title']}, {size}, fitted in {duration(seconds)}"
     )
     click.echo(f"  good images: {data['train']} to fit, {data['calibration']} for the threshold")
+    if kept := manifest["explain"]["pictures"]:
+        click.echo(
+            f"  keeps {kept} pictures of good parts ({manifest['explain']['bytes'] / 1e6:.2f} MB): whoever gets the "
+            "file can look at them"
+        )
     click.echo(f"  {statement}")
+    if "left_out" in data:
+        click.echo(f"  left out, as listed: {data['left_out']}")
     if "calibration_left_out" in data:
         click.secho(f"  {data['calibration_left_out']} images given for the threshold were left out: they are among "
                     "those to fit or to test on, too", fg="yellow", err=True)  # fmt: skip
+    for line in zone_lines(manifest):
+        click.echo(f"  {line}")
     if "auto" in manifest["fit"]:
         click.echo(f"  chosen: {manifest['fit']['auto']['reason']}")
     for record in manifest["fit"].get("curve", []):

@@ -13,11 +13,15 @@ import click
 
 from andon.cli import CANNOT
 from andon.cli.common import Bars, check_outputs, images_of, shown, verdict_line
+from andon.cli.monitor import followed, say_drift
 from andon.errors import AndonError
 from andon.files import check_folder
 from andon.report import write_csv, write_jsonl
+from andon.runtime.explain_picture import save_comparison
+from andon.runtime.monitor import Follower
 from andon.runtime.picture import save_overlay
-from andon.runtime.predictor import Predictor
+from andon.runtime.predictor import Predictor, chosen_language
+from andon.runtime.words import DEFAULT, LANGUAGES, Words, counted, decimal, language_of, words_of
 from andon.types import Failure, Verdict
 
 MOST_BYTES = 200  # of a file name that Andon makes; file systems take 255
@@ -44,10 +48,27 @@ MOST_BYTES = 200  # of a file name that Andon makes; file systems take 255
     type=click.Path(path_type=Path),
     help="Folder for raw anomaly maps (.npy), at the photograph's size.",
 )
+@click.option(
+    "--explain",
+    type=click.Path(path_type=Path),
+    help="Folder for pictures (PNG) of what failed or wants a review: the odd place beside a good one, and the sentence.",
+)
+@click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    help="Of verdicts, and of the CSV's headings. Default: the detector's, else this computer's; headings English.",
+)
+@click.option(
+    "--monitor",
+    type=click.Path(path_type=Path),
+    metavar="STATE.json",
+    help="Watch for drift; the file goes on from call to call, and is begun where there is none. See: andon monitor",
+)
 @click.option("--threads", type=click.IntRange(1), help="Processor threads; default: the machine's cores.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the exit status and the files asked for.")
 def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl_path: Path | None,
-            save_maps: Path | None, save_raw: Path | None, threads: int | None, quiet: bool) -> int:  # fmt: skip
+            save_maps: Path | None, save_raw: Path | None, explain: Path | None, language: str | None,
+            monitor: Path | None, threads: int | None, quiet: bool) -> int:  # fmt: skip
     """Say pass, fail or review of each photograph, where, and why.
 
     PATH is a file, a folder, a glob in quotes, or - for a list on standard input.
@@ -61,46 +82,66 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
     Examples:
       andon inspect clip.andon new.png
       andon inspect clip.andon photos/ --save-maps maps/ --csv today.csv
+      andon inspect clip.andon photos/ --explain why/ --language de
       andon inspect clip.andon "line3/**/*.jpg" --jsonl -
       find /camera -newer last | andon inspect clip.andon -
+      andon inspect clip.andon photos/today --monitor line3.state.json
     """
     predictor = Predictor.open(artifact, threads=threads)
+    predictor = predictor.speaking(language or chosen_language(predictor.manifest) or language_here())
+    headings = predictor.words if language else None
+    if explain is not None and not predictor.shows_good_parts:
+        click.echo(
+            f"{artifact} has no picture of a good part to set beside; andon fit --keep-patches keeps some",
+            err=True,
+        )
     images = images_of(paths)
     lines_out, table_out = str(jsonl_path) == "-", str(csv_path) == "-"
     if lines_out and table_out:
         raise click.UsageError("only one of --csv and --jsonl can be printed; give the other a file")
     to_stdout = lines_out or table_out
     tables = [None if table_out else csv_path, None if lines_out else jsonl_path]
-    check_outputs(*tables)
-    for folder in (save_maps, save_raw):
+    check_outputs(*tables, monitor)
+    for folder in (save_maps, save_raw, explain):
         if folder is not None:
             check_folder(folder)
     answers: list[Verdict | Failure] = []
     try:
-        with Bars(quiet=quiet or len(images) < 2) as bars:
-            for done, answer in enumerate(_answers(predictor, images, save_maps, save_raw), 1):
+        with Bars(quiet=quiet or len(images) < 2) as bars, followed(monitor, predictor) as follower:
+            for done, answer in enumerate(
+                _answers(predictor, images, save_maps, save_raw, explain, follower), 1
+            ):
                 answers.append(answer)
                 bars("inspect", done, len(images))
                 if lines_out:
                     write_jsonl([answer], sys.stdout)
                 elif not quiet and not table_out:
-                    _say(answer)
+                    _say(answer, predictor.words)
     except (KeyboardInterrupt, OSError, AndonError) as error:
-        _write(answers, *tables)
+        _write(answers, tables, headings)
         if any(tables) or not isinstance(error, BrokenPipeError):
             click.echo(f"Stopped after {len(answers)} of {len(images)} images{_kept(tables)}.", err=True)
         raise
-    _write(answers, *tables)
+    _write(answers, tables, headings)
     if table_out:
-        write_csv(answers, sys.stdout)
+        write_csv(answers, sys.stdout, headings)
     if not quiet and not to_stdout and len(answers) > 1:
-        click.echo(summary(answers))
+        click.echo(summary(answers, predictor.words))
+    if follower is not None and not quiet:
+        say_drift(follower.monitor)
     return status_of(answers)
 
 
-def _write(answers: list[Verdict | Failure], csv_path: Path | None, jsonl_path: Path | None) -> None:
+def language_here() -> str:
+    """The language of this computer, by its POSIX locale, where Andon speaks it; else English."""
+    names = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return language_of(next(filter(None, names), "")) or DEFAULT
+
+
+def _write(answers: list[Verdict | Failure], tables: list[Path | None], headings: Words | None) -> None:
+    csv_path, jsonl_path = tables
     if csv_path:
-        write_csv(answers, csv_path)
+        write_csv(answers, csv_path, headings)
     if jsonl_path:
         write_jsonl(answers, jsonl_path)
 
@@ -111,13 +152,14 @@ def _kept(tables: list[Path | None]) -> str:
 
 
 def _answers(
-    predictor: Predictor, images: list[Path], maps: Path | None, raw: Path | None
-) -> Iterator[Verdict | Failure]:
+    predictor: Predictor, images: list[Path], maps: Path | None, raw: Path | None, explain: Path | None,
+    follower: Follower | None,
+) -> Iterator[Verdict | Failure]:  # fmt: skip
     """One answer an image; its pictures are saved and its map let go before the next one."""
     from dataclasses import replace
 
     names = unique_names(images)
-    for path, answer in zip(images, predictor.inspect_many(images)):
+    for path, answer in zip(images, (follower or predictor).inspect_many(images)):
         if isinstance(answer, Failure):
             yield answer
             continue
@@ -125,6 +167,8 @@ def _answers(
             save_overlay(predictor, path, answer, maps / f"{names[path]}.png")
         if raw is not None:
             _save_raw(answer, raw / f"{names[path]}.npy")
+        if explain is not None:
+            save_comparison(predictor, path, answer, explain / f"{names[path]}.png")
         yield replace(answer, anomaly_map=None)
 
 
@@ -162,7 +206,7 @@ def _save_raw(verdict: Verdict, target: Path) -> None:
             file.write(buffer.getvalue())
 
 
-def _say(answer: Verdict | Failure) -> None:
+def _say(answer: Verdict | Failure, words: Words) -> None:
     from tqdm import tqdm
 
     error = click.style("ERROR ", fg="magenta", bold=True)
@@ -170,17 +214,24 @@ def _say(answer: Verdict | Failure) -> None:
         click.echo(
             f"{error} -----  {shown(answer.path)}  {shown(answer.reason)}"
             if isinstance(answer, Failure)
-            else verdict_line(answer)
+            else verdict_line(answer, words)
         )
 
 
-def summary(answers: list[Verdict | Failure]) -> str:
-    """The counts in one line."""
+def summary(answers: list[Verdict | Failure], words: Words | None = None) -> str:
+    """The counts in one line, in English unless there are other ``words``."""
+    words = words or words_of(DEFAULT)
     decisions = [answer.decision for answer in answers if isinstance(answer, Verdict)]
     times = sorted(answer.milliseconds for answer in answers if isinstance(answer, Verdict))
-    middle = f"; {times[len(times) // 2]:.1f} ms an image (median)" if times else ""
-    return (f"{len(answers)} images: {decisions.count('pass')} pass, {decisions.count('review')} review, "
-            f"{decisions.count('fail')} fail, {len(answers) - len(decisions)} could not be inspected{middle}")  # fmt: skip
+    middle = f"{times[len(times) // 2]:.1f}" if times else ""
+    counts = words["summary.counts"].format(
+        images=counted(words, "summary.images", len(answers)),
+        passed=decisions.count("pass"),
+        review=decisions.count("review"),
+        failed=decisions.count("fail"),
+        unread=len(answers) - len(decisions),
+    )
+    return counts + (words["summary.median"].format(milliseconds=decimal(words, middle)) if middle else "")
 
 
 def status_of(answers: list[Verdict | Failure]) -> int:

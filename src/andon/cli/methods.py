@@ -16,6 +16,7 @@ def command(name: str | None) -> None:
     Examples:
       andon methods
       andon methods patchcore
+      andon methods patchcore+fre
     """
     from andon.errors import MissingExtraError
 
@@ -48,6 +49,7 @@ def _table() -> str:
         lines.append(f"{key:<21} {kind:<12} {shows:<14} {size:>6} {time:>6}  {detector.paper}")
     return "\n".join([
         *lines,
+        "\nSeveral as one detector, each brought to p-values first: patchcore+fre, or any others joined by +.",
         "\nMB: of the file; MS: milliseconds from photograph to verdict, median, 2 threads, at the methods' own settings, on one",
         "machine (docs/results/methods-costs.md): they say which is slower, not how slow it is on yours.",
         "Settings of one:  andon methods NAME",

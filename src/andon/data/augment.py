@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from andon.data.prints import Prints
 from andon.errors import SettingsError, did_you_mean
 
 Picture = NDArray[np.float32]  # (3, H, W) in [0, 1]
@@ -85,9 +86,10 @@ STUDY = ("rotation", "noise")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Some of the kinds of ``KINDS``, each applied with probability ``CHANCE``."""
+    """Some of the kinds of ``KINDS``, each applied with probability ``CHANCE``; ``prints`` likewise, before them."""
 
     kinds: tuple[str, ...]
+    prints: Prints | None = None
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -118,6 +120,10 @@ class Augmentation:
 
     def __call__(self, image: Picture, *, seed: int, epoch: int, number: int, tile: int = 0) -> Picture:
         """``image`` (3, H, W) varied: always the same for the same four numbers."""
+        if self.prints is not None:
+            rng = np.random.default_rng([seed, epoch, number, tile, len(KINDS)])
+            if rng.random() < CHANCE:
+                image = self.prints(image, rng)
         for index, kind in enumerate(KINDS):
             if kind in self.kinds:
                 rng = np.random.default_rng([seed, epoch, number, tile, index])
@@ -141,7 +147,10 @@ class Augmentation:
             "light": f"brightness within {BRIGHTNESS:.0%}, contrast within {CONTRAST:.0%}",
             "noise": f"Gaussian, variance {low:g} to {high:g} on the 0..255 scale",
         }
-        return {kind: f"{words[kind]}, probability {CHANCE:g}" for kind in self.kinds}
+        kinds = {kind: words[kind] for kind in self.kinds}
+        if self.prints is not None:
+            kinds["print"] = self.prints.described()
+        return {kind: f"{what}, probability {CHANCE:g}" for kind, what in kinds.items()}
 
 
 def _by_channel(image: Picture, change: Callable[[Image.Image], Image.Image]) -> Picture:

@@ -140,17 +140,17 @@ def _image_metrics(rows: Sequence[ScoreRow], options: Options) -> Metrics:
 
 
 def _rates(rows: Sequence[ScoreRow], options: Options) -> Metrics:
-    scores, truth = [row.image_score for row in rows], [row.is_anomalous for row in rows]
-    at, confidence = options.threshold, options.confidence
+    failed, truth = [float(row.decision == "fail") for row in rows], [row.is_anomalous for row in rows]
+    confidence = options.confidence
     if all(row.decision is None for row in rows):
         return _undefined(("fpr", "fnr", "review_rate"), "no threshold was given")
     reviewed = [row for row in rows if row.decision == "review"]
     review = {"review_rate": _rate(lambda: rate(len(reviewed), len(rows), confidence))}
-    if at is None:
+    if options.threshold is None:
         return _undefined(("fpr", "fnr"), "no threshold was given") | review
     return {
-        "fpr": _rate(lambda: fpr_at(scores, truth, at, confidence)),
-        "fnr": _rate(lambda: fnr_at(scores, truth, at, confidence), _reviewed_note(reviewed)),
+        "fpr": _rate(lambda: fpr_at(failed, truth, 0.5, confidence)),
+        "fnr": _rate(lambda: fnr_at(failed, truth, 0.5, confidence), _reviewed_note(reviewed)),
         **review,
     }
 

@@ -18,6 +18,7 @@ from andon.types import Curve, Decision, DefectChannel, Evaluation, Metric, Samp
 
 Score = Callable[[Sample], tuple[float, NDArray[Any] | None]]
 Channels = Callable[[Sample, tuple[int, int]], Sequence[DefectChannel]]
+Decide = Callable[[Sample, float], Decision | None]
 Kind = tuple[str, str, bool]  # category, defect type, whether anomalous
 
 
@@ -38,6 +39,7 @@ def evaluate(
     *,
     threshold: float | None = None,
     review_threshold: float | None = None,
+    decide: Decide | None = None,
     channels: Channels | None = None,
     spro_limits: Sequence[float] = (0.05, 0.01, 0.1, 0.3, 1.0),
     pro_limit: float = 0.3,
@@ -52,7 +54,8 @@ def evaluate(
     ``score`` gives the raw image score and the raw anomaly map (h, w), or None for no map. ``channels`` gives the
     defects of an anomalous sample as masks of the size asked for; None leaves pixel metrics out. Maps are resized
     (bilinear) to the photograph's own size before pixel metrics, or to ``size`` (H, W) where given. ``bootstrap``:
-    resamples for the intervals, 0 for none. ``progress`` is called with images done and in all.
+    resamples for the intervals, 0 for none. ``decide`` says what was decided on a sample of a score, where that is more
+    than a comparison with ``threshold`` and ``review_threshold``. ``progress`` is called with images done and in all.
 
     An image that cannot be read becomes a row with its ``error`` and enters no metric; a metric that is not
     defined is None and its note says why. Raises :class:`MetricError` when there is no sample or none could be
@@ -66,7 +69,7 @@ def evaluate(
     rows: list[ScoreRow] = []
     for done, sample in enumerate(samples, start=1):
         cell = cells[sample.category, sample.defect_type, sample.is_anomalous]
-        row, anomaly_map = _scored(sample, score, options)
+        row, anomaly_map = _scored(sample, score, decide or (lambda _, value: options.decide(value)))
         rows.append(row)
         cell.rows.append(row)
         if channels is not None and not row.error:
@@ -80,14 +83,14 @@ def evaluate(
     return _summary(rows, cells, options, with_pixels=channels is not None)
 
 
-def _scored(sample: Sample, score: Score, options: Options) -> tuple[ScoreRow, NDArray[Any] | None]:
+def _scored(sample: Sample, score: Score, decide: Decide) -> tuple[ScoreRow, NDArray[Any] | None]:
     try:
         value, anomaly_map = score(sample)
         if not math.isfinite(value):
             raise MetricError(f"its image score is {value}")
     except (AndonError, OSError) as error:
         return _row(sample, math.nan, None, str(error) or type(error).__name__), None
-    return _row(sample, float(value), options.decide(float(value)), ""), anomaly_map
+    return _row(sample, float(value), decide(sample, float(value)), ""), anomaly_map
 
 
 def _row(sample: Sample, value: float, decision: Decision | None, error: str) -> ScoreRow:

@@ -41,6 +41,12 @@ def join(features: Mapping[str, Tensor], layers: Sequence[str]) -> Tensor:
     return torch.cat(raised, dim=1)
 
 
+def pooled(features: Mapping[str, Tensor]) -> Tensor:
+    """Mean and deviation over the image of each channel of each layer (B, C, h, w): (B, 2 x all channels)."""
+    parts = [part for m in features.values() for part in (m.mean((2, 3)), m.std((2, 3), correction=0))]
+    return torch.cat(parts, dim=1)
+
+
 def to_map(grid: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
     """``grid`` (B, 1, h, w) brought up bilinearly to ``size`` (H, W) and blurred: (B, 1, H, W).
 

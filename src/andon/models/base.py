@@ -30,6 +30,9 @@ class Scores(NamedTuple):
     anomaly_map: Tensor  # (B, 1, H, W) float32, at the input's H, W
     image_score: Tensor  # (B,) float32, never squashed
     reconstruction: Tensor | None = None  # (B, 3, H, W) float32 in [0, 1], for methods that make one
+    nearest: Tensor | None = (
+        None  # (B, h, w) int64: each patch's row of the memory bank, for methods with one
+    )
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,13 @@ class Detector(nn.Module, ABC):
         close again.
         """
 
+    def bank_sources(self, batches: Iterable[Tensor]) -> Tensor | None:
+        """Where in these nominal images the rows of a memory bank are found again; here None, for there is no bank.
+
+        (M, 4) float32: batch, image in the batch, and the patch's row and column, as shares of the image from 0 to 1.
+        """
+        return None
+
     @property
     @abstractmethod
     def is_fitted(self) -> bool:
@@ -161,26 +171,31 @@ class Detector(nn.Module, ABC):
         Here every parameter and buffer that is not the backbone's. Raises :class:`NotFittedError`.
         """
         self.require_fitted()
-        return {
-            name: tensor.detach().cpu().clone()
-            for name, tensor in self.state_dict().items()
-            if not name.startswith("backbone.")
-        }
+        own, names = self.state_dict(), self.fitted_names()
+        return {name: tensor.detach().cpu().clone() for name, tensor in own.items() if name in names}
+
+    def fitted_names(self) -> set[str]:
+        """The entries of :meth:`fitted_state`."""
+        return {name for name in self.state_dict() if not name.startswith("backbone.")}
 
     def load_fitted_state(self, state: State) -> None:
         """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings.
 
         Raises :class:`ArtifactError` when its entries are not the ones that this detector keeps.
         """
-        own = {name for name in self.state_dict() if not name.startswith("backbone.")}
+        self.require_entries(state)
+        for name, tensor in state.items():
+            path, _, leaf = name.rpartition(".")
+            _replace(self.get_submodule(path), leaf, tensor.detach().clone())
+
+    def require_entries(self, state: State) -> None:
+        """Raise :class:`ArtifactError` unless ``state`` has the entries of :meth:`fitted_state`."""
+        own = self.fitted_names()
         if own != set(state):
             raise ArtifactError(
                 f"the fitted state of {type(self).__name__} holds {sorted(own)}, got {sorted(state)}: it comes from "
                 "another method or version. Fit again, or open it with the version that wrote it."
             )
-        for name, tensor in state.items():
-            path, _, leaf = name.rpartition(".")
-            _replace(self.get_submodule(path), leaf, tensor.detach().clone())
 
     def require_fitted(self) -> None:
         """Raise :class:`NotFittedError` unless ``close`` has been called."""

@@ -14,6 +14,14 @@ What we do differently:
 - Eq. 7 is kept as printed, exponentials of unscaled distances. The authors' code leaves it out (score = s*). With b
   neighbours, m* among them, the factor lies between 1 - 1/b and 1. ``neighbours=1`` switches it off.
 
+``odd_patches`` above 0 makes it SoftPatch (X. Jiang et al., "SoftPatch: Unsupervised Anomaly Detection with Noisy Data",
+NeurIPS 2022), for good images among which there may be bad ones. Each patch gets a weight W, its local outlier factor
+among the patches at the same place of the other images (Breunig et al. 2000, definition 7; section 3 of SoftPatch); the
+share of patches with the largest weights is discarded before the coreset is taken; and a distance counts as many times
+as the weight of the row of the bank that it leads to: W_m* |m_test - m*| in eq. 6 and in the map. Patches that are
+thinned out are weighed first, among those that came since the last time. Where two rows of the bank are equally near,
+the last bit decides whose weight counts.
+
 Letters: B images, N patches held, M rows of the bank, D dimensions, P = h w patches an image, b neighbours.
 """
 
@@ -28,9 +36,10 @@ from torch import Tensor, nn
 
 from andon.errors import ArtifactError, DataError, NotFittedError, SettingsError
 from andon.features.neighbours import greedy_k_centre, nearest
+from andon.features.oddness import oddness
 from andon.features.patches import aggregate, join, joined_channels, to_map
 from andon.models.base import Detector, Progress, Scores, State
-from andon.models.checks import fraction, number, open_backbone, require_images, whole
+from andon.models.checks import fraction, number, open_backbone, require_images, share, whole
 
 
 class PatchCore(Detector):
@@ -40,12 +49,14 @@ class PatchCore(Detector):
     ``coreset_fraction``: share of all patches seen that the memory bank keeps, at most ``bank_limit`` rows.
     ``neighbours``: b of eq. 7. ``blur_sigma``: of the map, in pixels of the input; 0 for none.
     ``buffer_limit``: patches held while observing (4 D bytes each). ``seed``: of the coreset's first centre.
+    ``odd_patches``: share of the patches that are discarded as odd, for sets that are not clean; 0: PatchCore as it is.
     """
 
     title = "PatchCore"
     paper = "Roth et al. 2022, Towards Total Recall in Industrial Anomaly Detection"
     memory_bank: Tensor  # (M, D) float32
     support: Tensor  # (M, b) int64: for each row of the bank, the rows nearest to it, itself first
+    bank_weights: Tensor | None  # (M,) float32: W of each row; None without odd_patches
 
     def __init__(
         self,
@@ -57,6 +68,7 @@ class PatchCore(Detector):
         blur_sigma: float = 4.0,
         buffer_limit: int = 200_000,
         seed: int = 0,
+        odd_patches: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone, self.layers = open_backbone(backbone, layers)
@@ -66,22 +78,30 @@ class PatchCore(Detector):
         self.blur_sigma = number("blur_sigma", blur_sigma)
         self.buffer_limit = whole("buffer_limit", buffer_limit, 2)
         self.seed = whole("seed", seed)
+        self.odd_patches = share("odd_patches", odd_patches)
+        if self.odd_patches == 1:
+            raise SettingsError("odd_patches must be a share below 1: with 1 no patch is left for the bank")
         if self.buffer_limit < 2 * self.bank_limit:
             raise SettingsError(
                 f"buffer_limit must be at least twice bank_limit ({self.bank_limit}), got {self.buffer_limit}"
             )
         self.register_buffer("memory_bank", torch.empty(0, joined_channels(self.backbone, self.layers)))
         self.register_buffer("support", torch.empty(0, 0, dtype=torch.int64))
+        self.register_buffer("bank_weights", torch.empty(0) if self.odd_patches else None)
         self._forget()
 
     def _forget(self) -> None:
         self._buffer = torch.empty(0, self.memory_bank.shape[1])  # on the CPU; its first _held rows count
+        self._places = torch.empty(0, dtype=torch.int64)  # of each row, the number of its place in the grid
+        self._weights = torch.empty(0)  # of each row, W; 0 where it is not known yet
         self._held = self._images_seen = self._patches_seen = 0
 
     def reset(self) -> None:
         """Forget everything that was observed, as if just built."""
         self._forget()
         self.memory_bank, self.support = self.memory_bank[:0], self.support[:0, :0]
+        if self.bank_weights is not None:
+            self.bank_weights = self.bank_weights[:0]
 
     def patches(self, images: Tensor) -> Tensor:
         """Locally aware patch features (B, D, h, w) of ``images`` (B, 3, H, W): eq. 1 to 3."""
@@ -96,38 +116,72 @@ class PatchCore(Detector):
         rows = self.patches(images).float().permute(0, 2, 3, 1).flatten(0, 2).cpu()  # (B P, D)
         self._images_seen += len(images)
         self._patches_seen += len(rows)
-        self._hold(rows)
+        places = torch.arange(len(rows) // len(images)).repeat(len(images))
+        self._hold(rows, places, torch.zeros(len(rows)))
 
-    def _hold(self, rows: Tensor) -> None:
+    def _hold(self, rows: Tensor, places: Tensor, weights: Tensor) -> None:
         if not len(self._buffer):  # whole at once: what was never written takes no memory
             self._buffer = torch.empty(self.buffer_limit, rows.shape[1])
+            self._places = torch.empty(self.buffer_limit, dtype=torch.int64)
+            self._weights = torch.empty(self.buffer_limit)
         while len(rows):
-            taken = rows[: self.buffer_limit - self._held]
-            self._buffer[self._held : self._held + len(taken)] = taken
-            self._held += len(taken)
-            rows = rows[len(taken) :]
+            room = self.buffer_limit - self._held
+            to = slice(self._held, self._held + min(room, len(rows)))
+            self._buffer[to], self._places[to], self._weights[to] = rows[:room], places[:room], weights[:room]
+            self._held = to.stop
+            rows, places, weights = rows[room:], places[room:], weights[room:]
             if self._held == self.buffer_limit:
                 self._thin_out()
 
     def _thin_out(self) -> None:
         """Keep twice as many patches as the bank may have rows, at most half the buffer: the greedy k-centres."""
-        kept = self._coreset(min(self.buffer_limit // 2, 2 * self.bank_limit))
-        self._held = len(kept)
-        self._buffer[: self._held] = kept
+        picks, weights = self._coreset(min(self.buffer_limit // 2, 2 * self.bank_limit))
+        self._held = len(picks)
+        self._buffer[: self._held] = self._buffer[picks]
+        self._places[: self._held], self._weights[: self._held] = self._places[picks], weights[picks]
 
-    def _coreset(self, count: int, progress: Progress | None = None) -> Tensor:
-        rows = self._buffer[: self._held]
-        picks = greedy_k_centre(rows.to(self.memory_bank.device), count, seed=self.seed, progress=progress)
-        return rows[picks.cpu()]
+    def _coreset(self, count: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
+        """Numbers (at most ``count``,) of the greedy k-centres of the patches held, odd ones left out, and W (N,)."""
+        rows, weights = self._buffer[: self._held], self._weights[: self._held]
+        sound = torch.arange(self._held)
+        if self.odd_patches:
+            sound, weights = self._weighed(rows, weights)
+            rows = rows[sound]
+        centres = min(count, len(rows))
+        picks = greedy_k_centre(rows.to(self.memory_bank.device), centres, seed=self.seed, progress=progress)
+        return sound[picks.cpu()], weights
+
+    def _weighed(self, rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of ``rows`` (N, D) are not odd, and W (N,) of all. Those weighed before were found not odd then."""
+        new = weights == 0
+        weights = weights.clone()
+        weights[new] = oddness(rows[new], self._places[: len(rows)][new])
+        odd = new.clone()
+        odd[new] = weights[new] > torch.quantile(weights[new], 1 - self.odd_patches) if new.any() else False
+        return (~odd).nonzero()[:, 0], weights
 
     def statistics(self) -> State:
-        """``patches`` (N, D) float32 held; ``seen`` and ``patches_seen`` () int64, how many images and patches."""
-        return {**self._counts(), "patches": self._buffer[: self._held].clone()}
+        """``patches`` (N, D) float32 held; ``seen`` and ``patches_seen`` () int64, how many images and patches.
+
+        With ``odd_patches`` also ``places`` (N,) int64 in the grid and ``weights`` (N,) float32, 0 where not weighed.
+        """
+        state = {**self._counts(), "patches": self._buffer[: self._held].clone()}
+        if not self.odd_patches:
+            return state
+        notes = {"places": self._places, "weights": self._weights}
+        return state | {name: of[: self._held].clone() for name, of in notes.items()}
 
     def kept_statistics(self) -> State:
         """As :meth:`statistics`, with the memory bank for the patches: it stands for all that were seen."""
         self.require_fitted()
-        return {**self._counts(), "patches": self.memory_bank.cpu().clone()}
+        state = {**self._counts(), "patches": self.memory_bank.cpu().clone()}
+        if self.bank_weights is None:
+            return state
+        rows = len(self.memory_bank)
+        return state | {
+            "places": torch.zeros(rows, dtype=torch.int64),
+            "weights": self.bank_weights.cpu().clone(),
+        }
 
     def _counts(self) -> State:
         return {"seen": torch.tensor(self._images_seen), "patches_seen": torch.tensor(self._patches_seen)}
@@ -135,7 +189,7 @@ class PatchCore(Detector):
     def load_statistics(self, state: State) -> None:
         """Take over ``state``; more patches than ``buffer_limit`` are thinned out as in ``observe``.
 
-        Raises :class:`DataError` when its patches have other dimensions.
+        Raises :class:`DataError` when its patches have other dimensions, or no weights where odd ones are to be left out.
         """
         patches = state["patches"]
         if patches.ndim != 2 or patches.shape[1] != self.memory_bank.shape[1]:
@@ -143,15 +197,23 @@ class PatchCore(Detector):
                 f"patches must be (N, {self.memory_bank.shape[1]}) with this backbone and these layers, "
                 f"got {tuple(patches.shape)}. Use the settings that the state was made with."
             )
+        if self.odd_patches and "weights" not in state:
+            raise DataError(
+                "odd_patches needs the places and weights of the patches, and this state has none. Use the settings that "
+                "the state was made with."
+            )
         self._forget()
         self._images_seen, self._patches_seen = int(state["seen"]), int(state["patches_seen"])
-        self._hold(patches.cpu().float())
+        places = state.get("places", torch.zeros(len(patches), dtype=torch.int64))
+        weights = state.get("weights", torch.zeros(len(patches)))
+        self._hold(patches.cpu().float(), places.cpu(), weights.cpu())
 
     @classmethod
     def merge(cls, states: Sequence[State], weights: Sequence[float]) -> State:
         """All patches of all states, one after the other. ``weights`` play no part: patches count for themselves."""
+        rows = [name for name in ("patches", "places", "weights") if name in states[0]]
         return {
-            "patches": torch.cat([state["patches"] for state in states]),
+            **{name: torch.cat([state[name] for state in states]) for name in rows},
             "seen": sum((state["seen"] for state in states), torch.tensor(0)),
             "patches_seen": sum((state["patches_seen"] for state in states), torch.tensor(0)),
         }
@@ -164,8 +226,11 @@ class PatchCore(Detector):
                 "PatchCore has seen no image: show it good images with observe() before close()"
             )
         wanted = math.ceil(self.coreset_fraction * self._patches_seen)
-        bank = self._coreset(min(wanted, self.bank_limit, self._held), progress)
+        picks, weights = self._coreset(min(wanted, self.bank_limit, self._held), progress)
+        bank = self._buffer[picks]
         self.memory_bank = bank.to(self.memory_bank.device)
+        if self.bank_weights is not None:
+            self.bank_weights = weights[picks].to(self.bank_weights.device)
         self.support = nearest(self.memory_bank, self.memory_bank, min(self.neighbours, len(bank)))[1]
 
     def load_fitted_state(self, state: State) -> None:
@@ -194,18 +259,44 @@ class PatchCore(Detector):
         h, w = int(patches.shape[2]), int(patches.shape[3])
         rows = patches.permute(0, 2, 3, 1).flatten(0, 2)  # (B P, D)
         distance, index = nearest(rows, self.memory_bank)  # (B P, 1) each
+        if self.bank_weights is not None:
+            distance = distance * self.bank_weights[index]
         grid = distance.reshape(-1, h * w)
         image_score = self._image_score(
             rows.reshape(-1, h * w, rows.shape[1]), grid, index.reshape(-1, h * w)
         )
         size = (int(images.shape[2]), int(images.shape[3]))
-        return Scores(to_map(grid.reshape(-1, 1, h, w), size, self.blur_sigma), image_score)
+        anomaly_map = to_map(grid.reshape(-1, 1, h, w), size, self.blur_sigma)
+        return Scores(anomaly_map, image_score, nearest=index.reshape(-1, h, w))
+
+    @torch.no_grad()
+    def bank_sources(self, batches: Iterable[Tensor]) -> Tensor:
+        """(M, 4) float32: for each row of the bank, the patch of these images that is nearest to it.
+
+        Its own source where that is among them. Raises :class:`DataError` without a batch.
+        """
+        self.require_fitted()
+        best = torch.full((len(self.memory_bank), 1), torch.inf)
+        sources = torch.zeros(len(self.memory_bank), 4)
+        number = -1
+        for number, images in enumerate(batches):
+            patches = self.patches(images).float()
+            h, w = int(patches.shape[2]), int(patches.shape[3])
+            distance, index = nearest(self.memory_bank, patches.permute(0, 2, 3, 1).flatten(0, 2))
+            image, place = index[:, 0] // (h * w), index[:, 0] % (h * w)
+            found = torch.stack([torch.full_like(image, number), image, place // w, place % w], dim=1).float()
+            found[:, 2:] = (found[:, 2:] + 0.5) / torch.tensor([h, w])
+            sources = torch.where(distance < best, found, sources)
+            best = torch.minimum(distance, best)
+        if number < 0:
+            raise DataError("bank_sources needs at least one batch of images")
+        return sources
 
     def _image_score(self, rows: Tensor, grid: Tensor, index: Tensor) -> Tensor:
         """s (B,) of eq. 7 from the patches (B, P, D), their distances (B, P) and nearest rows of the bank (B, P).
 
         s* = max over patches of the distance to the bank, of the patch m_test to its nearest row m* (eq. 6);
-        s = (1 - exp |m_test - m*| / sum over m in N_b(m*) of exp |m_test - m|) s*.
+        s = (1 - exp |m_test - m*| / sum over m in N_b(m*) of exp |m_test - m|) s*. The grid may be weighted; |.| is not.
         """
         s_star, peak = grid.max(dim=1, keepdim=True)  # (B, 1)
         if self.support.shape[1] == 1:
@@ -213,5 +304,6 @@ class PatchCore(Detector):
         m_test = rows.gather(1, peak[:, :, None].expand(-1, 1, rows.shape[2]))  # (B, 1, D)
         near = self.memory_bank[self.support[index.gather(1, peak)[:, 0]]]  # (B, b, D): N_b(m*)
         distances = torch.linalg.vector_norm(m_test - near, dim=2)  # (B, b)
-        share = 1 / torch.exp(distances - s_star).sum(1).clamp(min=1)  # the quotient of eq. 7
-        return (1 - share) * s_star[:, 0]
+        least = distances.amin(1, keepdim=True)  # |m_test - m*|
+        quotient = 1 / torch.exp(distances - least).sum(1).clamp(min=1)
+        return (1 - quotient) * s_star[:, 0]

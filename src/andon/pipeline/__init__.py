@@ -1,5 +1,6 @@
 """The main job in one call each: fit, recalibrate, judge, report."""
 
+from andon.pipeline.annotating import Annotated, AnnotateOptions, annotate
 from andon.pipeline.evaluating import Judged, evaluate_maps, has_known_answers, judge
 from andon.pipeline.fitting import FitOptions, fit, partial_path, raw_scores
 from andon.pipeline.recalibrating import Criterion, Recalibration, recalibrate
@@ -7,10 +8,13 @@ from andon.pipeline.reporting import write_judged_report, write_verdict_report
 from andon.pipeline.surveying import report_on_data
 
 __all__ = [
+    "AnnotateOptions",
+    "Annotated",
     "Criterion",
     "FitOptions",
     "Judged",
     "Recalibration",
+    "annotate",
     "evaluate_maps",
     "fit",
     "has_known_answers",

@@ -14,7 +14,7 @@ from andon import evaluate as engine
 from andon.data import read_channels, read_samples
 from andon.errors import DataError, ImageError
 from andon.runtime.predictor import Predictor
-from andon.types import Evaluation, Failure, Sample, Verdict
+from andon.types import Decision, Evaluation, Failure, Sample, Verdict
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
 Watch = Callable[[Sample, NDArray[np.float32]], None]
@@ -45,6 +45,7 @@ def judge(
     ``watch`` is shown every raw map (h, w), once. Raises :class:`DataError` when there are no test images.
     """
     answers: list[Verdict | Failure] = []
+    decisions: dict[Path, Decision] = {}  # of groups and zones with thresholds of their own, too
 
     def score(sample: Sample) -> tuple[float, NDArray[np.float32] | None]:
         try:
@@ -53,15 +54,18 @@ def judge(
             answers.append(Failure(str(sample.path), str(error)))
             raise
         answers.append(replace(verdict, anomaly_map=None))
+        decisions[sample.path] = verdict.decision
         if watch is not None and verdict.anomaly_map is not None:
             watch(sample, verdict.anomaly_map)
         return verdict.image_score, verdict.anomaly_map
 
     calibration = predictor.calibration
+    deployed = bool(np.isfinite(calibration.threshold))
     evaluation = _evaluate(
         root, score, layout, category, bootstrap, seed, progress,
-        threshold=calibration.threshold if np.isfinite(calibration.threshold) else None,
+        threshold=calibration.threshold if deployed else None,
         review_threshold=calibration.review_threshold,
+        decide=(lambda sample, _: decisions[sample.path]) if deployed else None,
     )  # fmt: skip
     return Judged(evaluation, answers)
 
@@ -100,12 +104,14 @@ def _evaluate(
     progress: Progress | None,
     threshold: float | None = None,
     review_threshold: float | None = None,
+    decide: Callable[[Sample, float], Decision] | None = None,
 ) -> Evaluation:
     return engine.evaluate(
         _test_samples(root, layout, category),
         score,
         threshold=threshold,
         review_threshold=review_threshold,
+        decide=decide,
         channels=read_channels,
         bootstrap=bootstrap,
         seed=seed,

@@ -18,15 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from andon import __version__
+from andon.audit import read_left_out
 from andon.calibrate import calibrate, calibration_to_dict, check_share, uncalibrated
 from andon.data import read_samples, split_nominal
 from andon.data.augment import Augmentation
 from andon.data.split import file_digest
 from andon.errors import DataError, ImageError, SettingsError
 from andon.files import check_writable, single_writer
-from andon.image import RESIZES, Preprocessing, photo_size, prepare
+from andon.image import RESIZES, Preprocessing, decode, photo_size, prepare
+from andon.nuisance import ZonePlan, fixed_places
+from andon.nuisance.align import Aligner
+from andon.nuisance.stored import ALIGNMENT
 from andon.pipeline.choosing import AUTO, Choice, choose
-from andon.runtime.predictor import Predictor
+from andon.pipeline.ignoring import ZoneSource, fit_plan, own_thresholds, prints_into, with_plan, zones_of
+from andon.pipeline.keeping import good_members
+from andon.runtime.monitor import ReferenceMaker
+from andon.runtime.predictor import Measurement, Predictor
+from andon.runtime.words import words_of
 from andon.types import Calibration, Sample
 
 if TYPE_CHECKING:
@@ -57,6 +65,10 @@ class FitOptions:
     target_rate: float = 0.01
     confidence: float = 0.95
     int8: bool = False  # convolutions of the exported graph in 8 bits
+    leave_out: Path | None = None  # a list of images not to fit or calibrate on, as `andon audit` writes it
+    ignore: ZoneSource | None = None  # zones that no network is to see: a zones.json, a mask image, or zones
+    align: bool = False  # zones follow the part, found in each photograph; needs the extra `nuisance`
+    print_into: ZoneSource | None = None  # zones into which random prints are drawn while fitting
     seed: int = 0
     batch_size: int | None = None  # images in a batch; None: what the method asks for
     workers: int = 2
@@ -70,6 +82,9 @@ class FitOptions:
     copies: int = 1  # varied versions of each image that a closed-form method sees besides the image
     cache_gb: float = 4.0  # of disk, for what frozen networks make of the images; 0: none
     cache_folder: Path | None = None  # where; None: the system's folder for temporary files
+    keep_patches: bool = False  # keep pictures of good parts in the artefact, to set beside odd regions
+    kept_bytes: int = 1_000_000  # of these pictures, at most
+    language: str | None = None  # of the verdicts, a code of andon.runtime.words; None: left to who inspects
     image_gb: float = 0.5  # of memory, for decoded images
 
     def __post_init__(self) -> None:
@@ -77,6 +92,11 @@ class FitOptions:
         check_share("confidence", self.confidence)
         for name, least in (("seed", 0), ("workers", 0)):
             _check_whole(name, getattr(self, name), least)
+        if self.align and self.ignore is None:
+            raise SettingsError("align lets zones follow the part; give the zones, too, by ignore")
+        if self.language is not None:
+            words_of(self.language)
+        _check_whole("kept_bytes", self.kept_bytes, 1)
         for name in ("batch_size", "limit"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), 1)
@@ -156,23 +176,30 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     from andon.engine import Checkpoint, Reader
     from andon.engine import fit as run
     from andon.export import to_artifact
-    from andon.models import build, defaults
+    from andon.models import accepts, build
 
     say = progress or (lambda phase, done, total: None)
     chosen = _chosen(source, options, settings, progress) if method == AUTO else None
     method = chosen.method if chosen else method
-    if options.batch_size is not None and "batch_size" in defaults(method):
+    if options.batch_size is not None and accepts(method, "batch_size"):
         settings = {**settings, "batch_size": options.batch_size}
-    if "seed" not in defaults(method):
+    if not accepts(method, "seed"):
         settings = {name: value for name, value in settings.items() if name != "seed"}
     detector, plan = build(method, **settings), _plan(options)
     measures = options.early_stop is not None and detector.steps > 0
     parts = _parts(source, options, detector.uses_held_out or measures)
     preprocessing = choose_preprocessing(parts.train, options)
-    reader = Reader(_loader(preprocessing), options.batch_size or detector.batch_size, options.workers)
+    aligner = Aligner.fit(parts.train, seed=options.seed) if options.align else None
+    places = aligner.places if aligner else fixed_places
+    zones = fit_plan(options.ignore, parts.train, options.white_level, places)
+    plan, printed = _with_prints(plan, options, preprocessing, parts.train)
+    load = _loader(preprocessing, zones)
+    reader = Reader(load, options.batch_size or detector.batch_size, options.workers)
     checkpoint = None
     if output is not None:
-        reading = str(preprocessing.to_dict())
+        reading = (
+            str(preprocessing.to_dict()) + (str([options.align, zones.to_list()]) if zones else "") + printed
+        )
         checkpoint = Checkpoint(partial_path(output), resume, options.checkpoint_seconds, reading)
     report = run(
         detector,
@@ -188,21 +215,43 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     manifest = _manifest(parts, report, options, plan)
     if chosen:
         manifest["fit"]["auto"] = chosen.as_dict()
+    kept = (
+        good_members(detector, parts.train, preprocessing, options.kept_bytes, zones)
+        if options.keep_patches
+        else {}
+    )
+    manifest["explain"] = {
+        "language": options.language,
+        "pictures": sum(name.endswith(".jpg") for name in kept),
+        "bytes": sum(map(len, kept.values())),
+    }
     draft = to_artifact(
         detector,
         preprocessing,
         {**manifest, "calibration": calibration_to_dict(uncalibrated())},
         ranges_from=reader.tensors(parts.train) if options.int8 else None,
     )
-    predictor = Predictor(draft, check=False)
+    if aligner is not None:
+        kept[ALIGNMENT] = aligner.to_bytes()
+    draft = replace(draft, members={**draft.members, **kept})
+    predictor = Predictor(with_plan(draft, zones), check=False)
     say("export", 1, 1)
-    scores, peaks, skipped = raw_scores(predictor, parts.calibration, progress)
+    own_peaks = ZonePeaks()
+    looks = ReferenceMaker.from_fitted(parts.train, white_level=options.white_level)
+    scores, peaks, skipped = raw_scores(predictor, parts.calibration, progress, watch=each(own_peaks, looks))
     manifest["data"]["skipped"] += skipped
     manifest["data"][FITTED_ON] = sorted({short_digest(path) for path in [*parts.train, *parts.held_out]})
     manifest["data"]["calibration"] = len(scores)
     calibration = calibration_of(scores, peaks, options)
-    changes = {"calibration": calibration_to_dict(calibration), "data": manifest["data"]}
-    return Predictor(draft.with_manifest(**changes))
+    changes = {
+        "calibration": calibration_to_dict(calibration),
+        "data": manifest["data"],
+    } | looks.manifest_entry()
+    if zones:
+        zones = own_thresholds(
+            zones, own_peaks.found, target_rate=options.target_rate, confidence=options.confidence
+        )
+    return Predictor(with_plan(draft.with_manifest(**changes), zones))
 
 
 def _chosen(source: Path, options: FitOptions, settings: dict[str, Any], progress: Progress | None) -> Choice:
@@ -210,7 +259,9 @@ def _chosen(source: Path, options: FitOptions, settings: dict[str, Any], progres
     from andon.engine import Reader
 
     train = _parts(source, options, uses_held_out=False).train
-    reader = Reader(_loader(choose_preprocessing(train, options)), options.batch_size or 8, options.workers)
+    zones = fit_plan(options.ignore, train, options.white_level)
+    load = _loader(choose_preprocessing(train, options), zones)
+    reader = Reader(load, options.batch_size or 8, options.workers)
     return choose(train, reader, settings, seed=options.seed, progress=progress)
 
 
@@ -231,11 +282,29 @@ def _plan(options: FitOptions) -> Plan:
     )
 
 
-def _loader(preprocessing: Preprocessing) -> Callable[[Path], NDArray[np.float32]]:
-    """Photograph to network input, by the one preprocessing that the line uses, too."""
+def _with_prints(
+    plan: Plan, options: FitOptions, preprocessing: Preprocessing, paths: Sequence[Path]
+) -> tuple[Plan, str]:
+    """``plan`` with prints drawn into the zones asked for, and what of them decides the fit, as text."""
+    if options.print_into is None:
+        return plan, ""
+    zones = zones_of(options.print_into)
+    augment = plan.augment or Augmentation(())
+    prints = prints_into(zones, preprocessing, paths)
+    return replace(plan, augment=replace(augment, prints=prints)), str([zone.to_dict() for zone in zones])
+
+
+def _loader(
+    preprocessing: Preprocessing, zones: ZonePlan | None = None
+) -> Callable[[Path], NDArray[np.float32]]:
+    """Photograph to network input, by the one preprocessing that the line uses, too, its zones covered."""
 
     def load(path: Path) -> NDArray[np.float32]:
-        images = prepare(path, preprocessing)[1].images
+        if zones is None:
+            images = prepare(path, preprocessing)[1].images
+        else:
+            pixels = decode(path, white_level=preprocessing.white_level).pixels
+            images = preprocessing.apply(zones.cover(pixels)).images
         return images if preprocessing.resize == "tiles" else images[0]
 
     return load
@@ -248,16 +317,47 @@ def calibration_of(scores: Sequence[float], peaks: Sequence[float], options: Fit
     return calibrate(scores, target_rate=options.target_rate, confidence=options.confidence, map_peaks=peaks)
 
 
+class ZonePeaks:
+    """The largest map values in each zone with a threshold of its own, one an image that is shown to it."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[float]] = {}
+
+    def __call__(self, measured: Measurement) -> None:
+        for name, peak in measured.zone_peaks.items():
+            self.found.setdefault(name, []).append(peak)
+
+
+def each(*watches: Callable[[Measurement], None]) -> Callable[[Measurement], None]:
+    """What shows a measurement to all ``watches``."""
+
+    def show(measured: Measurement) -> None:
+        for watch in watches:
+            watch(measured)
+
+    return show
+
+
 def raw_scores(
-    predictor: Predictor, paths: Sequence[Path], progress: Progress | None = None, phase: str = "calibrate"
+    predictor: Predictor,
+    paths: Sequence[Path],
+    progress: Progress | None = None,
+    phase: str = "calibrate",
+    *,
+    watch: Callable[[Measurement], None] | None = None,
 ) -> tuple[list[float], list[float], list[list[str]]]:
-    """Raw image scores and map peaks of ``paths``, and ``[name, reason]`` of the images that could not be read."""
+    """Raw image scores and map peaks of ``paths``, and ``[name, reason]`` of the images that could not be read.
+
+    ``watch`` is shown every measurement.
+    """
     scores, peaks, skipped = [], [], []
     for done, path in enumerate(paths, 1):
         try:
             measured = predictor.measure(path)
             scores.append(measured.image_score)
-            peaks.append(float(measured.anomaly_map.max()))
+            peaks.append(measured.map_peak)
+            if watch is not None:
+                watch(measured)
         except ImageError as error:
             skipped.append([path.name, str(error)])
         if progress:
@@ -273,6 +373,8 @@ def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
             f"{source} holds {len(categories)} categories ({', '.join(categories[:8])}); a detector is fitted on one. "
             f"Choose it with --category {categories[0]} (category={categories[0]!r} in Python)."
         )
+    left_out = read_left_out(options.leave_out, source) if options.leave_out else frozenset()
+    samples = [sample for sample in samples if sample.path.resolve() not in left_out]
     own = options.calibration if isinstance(options.calibration, str | os.PathLike) else None
     share = 0.0 if own is not None else float(options.calibration)  # type: ignore[arg-type]
     further = _further(Path(own)) if own is not None else []
@@ -297,6 +399,8 @@ def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
         raise DataError(f"{source} has no good images to fit on.")
     described = {"source": source.resolve().name, "category": categories[0] if categories else "",
                  "train": len(train), "held_out": len(split.held_out), "calibration": len(calibration)}  # fmt: skip
+    if left_out:
+        described["left_out"] = len(left_out)
     if len(further) > len(calibration):
         described["calibration_left_out"] = len(further) - len(calibration)  # they are among the others
     return _Parts(train, [sample.path for sample in split.held_out], calibration, described)

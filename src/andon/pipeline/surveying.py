@@ -68,6 +68,7 @@ def _backbone() -> Embedder:
     import torch
 
     from andon.features.backbones import load_backbone
+    from andon.features.patches import pooled
 
     net = load_backbone("andon-s")
     shape = Preprocessing(size=SIZE)
@@ -77,9 +78,7 @@ def _backbone() -> Embedder:
 
     def embed(batch: NDArray) -> NDArray[np.float32]:
         with torch.inference_mode():
-            maps = net(torch.from_numpy(batch)).values()
-            pooled = [part for m in maps for part in (m.mean((2, 3)), m.std((2, 3), correction=0))]
-            return cast(NDArray[np.float32], torch.cat(pooled, 1).numpy())
+            return cast(NDArray[np.float32], pooled(net(torch.from_numpy(batch))).numpy())
 
     title = f"the features of andon-s at {SIZE[0]} × {SIZE[1]} pixels, their mean and deviation over the photograph"
     return Embedder(prepare, embed, title)

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 INK, MUTED, RULE, GOOD, BAD, FAIL, REVIEW, CALIBRATION, PAPER = (
     f"#{i:02x}f{i:x}e{i:x}" for i in range(1, 10)
 )
-_VARIABLES = {
+VARIABLES = {
     INK: "--ink", MUTED: "--muted", RULE: "--rule", GOOD: "--good", BAD: "--bad", FAIL: "--fail",
     REVIEW: "--review", CALIBRATION: "--neutral", PAPER: "--paper",
 }  # fmt: skip
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "andon",
     "font.family": ["DejaVu Sans"],
@@ -82,11 +82,11 @@ def score_figure(lanes: Sequence[Lane], threshold: float | None, review_threshol
     def draw(figure: Figure) -> None:
         top, low = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 0.24 * len(lanes) + 0.06))
         for axes in (top, low):
-            _mark_thresholds(axes, threshold, review_threshold, edges)
+            mark_thresholds(axes, threshold, review_threshold, edges)
         if threshold is not None:
             top.text(threshold, 1.02, "threshold", color=FAIL, ha="center", va="bottom",
                      transform=top.get_xaxis_transform())  # fmt: skip
-        _draw_histogram(top, lanes, edges)
+        draw_histogram(top, lanes, edges)
         _draw_lanes(low, lanes, edges, log)
         if log:
             log_axis(low)
@@ -110,7 +110,7 @@ def bin_edges(values: NDArray[np.float64], threshold: float | None, log: bool) -
     return np.asarray(np.exp(edges) if log else edges, dtype=np.float64)
 
 
-def _mark_thresholds(
+def mark_thresholds(
     axes: Axes, threshold: float | None, review: float | None, edges: NDArray[np.float64]
 ) -> None:
     if threshold is None:
@@ -120,7 +120,7 @@ def _mark_thresholds(
     axes.axvline(threshold, color=FAIL, linewidth=1.3)
 
 
-def _draw_histogram(axes: Axes, lanes: Sequence[Lane], edges: NDArray[np.float64]) -> None:
+def draw_histogram(axes: Axes, lanes: Sequence[Lane], edges: NDArray[np.float64]) -> None:
     peak = 1
     for colour in dict.fromkeys(lane.colour for lane in lanes):
         scores = np.concatenate([lane.scores for lane in lanes if lane.colour == colour])
@@ -299,7 +299,7 @@ def draw_svg(draw: Callable[[Figure], None], inches: tuple[float, float], identi
             "ignore", "Glyph .* missing"
         )  # the browser's fonts draw the text, not matplotlib's
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=inches, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
@@ -319,7 +319,7 @@ def inline_svg(text: str, identifier: str) -> str:
     text = text.replace('id="', f'id="{identifier}-').replace('"#', f'"#{identifier}-')
     text = text.replace("url(#", f"url(#{identifier}-").replace("xlink:href", "href")
     text = re.sub(r"(font: [^;\"']*?px )[^;\"]*", r"\1var(--sans)", text)
-    for stand_in, variable in _VARIABLES.items():
+    for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, f"var({variable})")
     return text.strip()
 

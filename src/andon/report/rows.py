@@ -6,7 +6,7 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO
 
 from andon.cells import csv_cell, finite
@@ -81,16 +81,24 @@ def write_jsonl(answers: Iterable[Verdict | Failure], file: str | os.PathLike[st
             out.write(json.dumps(row, allow_nan=False) + "\n")
 
 
-def write_csv(answers: Iterable[Verdict | Failure], file: str | os.PathLike[str] | IO[str]) -> None:
+def write_csv(
+    answers: Iterable[Verdict | Failure],
+    file: str | os.PathLike[str] | IO[str],
+    words: Mapping[str, str] | None = None,
+) -> None:
     """Write a CSV table (UTF-8, header first) to a path, atomically, or to an open text file.
+
+    ``words``: a language's, as ``column.<name>`` and ``decision.<name>``; None for the names that programs know.
 
     Regions are JSON in their cell, notes are joined by "; ". A text that a spreadsheet would run as a formula
     (it begins with = + - @) gets an apostrophe before it.
     """
     with _opened(file) as out:
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-        writer.writeheader()
+        writer.writerow({name: words[f"column.{name}"] if words else name for name in COLUMNS})
         for row in verdict_rows(answers):
+            if words and row["decision"]:
+                row["decision"] = words[f"decision.{row['decision']}"]
             writer.writerow({key: _cell(key, value) for key, value in row.items()})
 
 

@@ -161,7 +161,9 @@ def _pairs(block: Mapping[str, object]) -> list[tuple[str, str]]:
     for key, value in block.items():
         if key == _DRAWN or (key == "method" and "title" in block):
             continue
-        if isinstance(value, Mapping):
+        if key == "groups" and isinstance(value, Mapping):  # of a calibration; each is one of its own
+            pairs.append((_label(key), ", ".join(map(str, value))))
+        elif isinstance(value, Mapping):
             pairs += _pairs(value)
         elif (text := _text(str(key), value)) != "":
             pairs.append((_label(str(key)), text))

@@ -6,8 +6,7 @@ Shapes: h, w rows and columns of the map, H, W of the photograph, which is the m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,35 +14,13 @@ from numpy.typing import NDArray
 from andon.components import label, third
 from andon.errors import SettingsError
 from andon.heatmap import checked_map
+from andon.runtime.explain_difference import NO_DIFFERENCE, Difference
+from andon.runtime.words import DEFAULT, Words, decimal, words_of
 from andon.types import Calibration, Decision, Region
 
 MOST = 10  # regions reported at most
 MIN_AREA = 1e-4  # of the image: 6 or 7 pixels of 256 x 256
-
-# Every word that a worker reads. A translation is another table of the same keys.
-ENGLISH: Mapping[str, str] = MappingProxyType({
-    "pass": "no deviation above the threshold",
-    "review": "close to the threshold; a person should look",
-    "review_at": "close to the threshold; a person should look, first {place}",
-    "uncalibrated": "no threshold: calibrate with good images",
-    "fail": "{strength} deviation {place}, {share} of the image, {shape}: {guess}",
-    "fail_several": "{strength} deviation, strongest {place}, {share} of the image, {shape}: {guess}",
-    "fail_most": "{strength} deviation across the whole image, {share} of it: {guess}",
-    "fail_nowhere": "{strength} deviation, but no single place stands out; a person should look",
-    "slight": "slight", "clear": "clear", "strong": "strong",
-    "share": "{percent} %", "share_tiny": "less than 0.1 %",
-    "upper left": "in the upper left", "upper": "in the upper middle", "upper right": "in the upper right",
-    "left": "on the left", "centre": "in the centre", "right": "on the right",
-    "lower left": "in the lower left", "lower": "in the lower middle", "lower right": "in the lower right",
-    "top edge": "along the upper edge", "bottom edge": "along the lower edge",
-    "left edge": "along the left edge", "right edge": "along the right edge",
-    "whole": "across the whole image",
-    "thin": "long and thin", "compact": "compact", "large": "a large area",
-    "several": "several spots ({count})", "many": "several spots ({count} or more)",
-    "guess thin": "possibly a scratch", "guess compact": "possibly a stain or a missing part",
-    "guess large": "possibly a stain or a missing part", "guess several": "possibly dirt or scattered damage",
-    "guess most": "possibly a shifted part or changed light",
-})  # fmt: skip
+ENGLISH = words_of(DEFAULT)
 
 _THIN = 4.0  # elongation from which a region is long and thin
 _LARGE, _WHOLE = 0.05, 0.5  # shares of the image from which it is large, or everywhere
@@ -54,7 +31,7 @@ _CLEAR, _STRONG = 0.25, 1.0  # excess over the threshold, in steps from the usua
 
 def find_regions(
     anomaly_map: NDArray[np.floating],
-    map_threshold: float,
+    map_threshold: float | NDArray[np.floating],
     size: tuple[int, int],
     *,
     min_area: float = MIN_AREA,
@@ -65,7 +42,7 @@ def find_regions(
     Found on the map's own grid, with 8 neighbours; boxes, areas and peaks are those of the photograph of
     ``size`` (H, W). min_area: share of the image, 0 to 1; smaller regions are left out, except the strongest
     of all, so that a pinhole that fails a part is still shown. most: how many at most. A threshold of nan
-    (uncalibrated) has no regions.
+    (uncalibrated) has no regions. An array (h, w) gives each place a threshold of its own.
 
     Raises :class:`ImageError` on a map that is not 2-D or not finite, :class:`SettingsError` on the rest.
 
@@ -96,32 +73,52 @@ def describe(
     image_score: float,
     calibration: Calibration,
     *,
-    words: Mapping[str, str] = ENGLISH,
+    words: Words = ENGLISH,
+    difference: Difference = NO_DIFFERENCE,
 ) -> str:
     """One sentence for the person at the line: how strong, where, how large, and a cautious guess.
 
     ``regions`` as :func:`find_regions` gives them for a photograph of ``size`` (H, W); ``words``: the table
-    of a language, its keys those of :data:`ENGLISH`. The guess is a rule of thumb on the shape alone.
+    of a language. ``difference``: what a comparison with good parts found of the main region
+    (:func:`main_region`); where nobody compared, the guess is a rule of thumb on the shape alone.
     """
     if math.isnan(calibration.threshold):
-        return words["uncalibrated"]
+        return words["sentence.uncalibrated"]
     if decision == "pass":
-        return words["pass"]
+        return words["sentence.pass"]
     if decision == "review":
-        place = words[_place(regions[0], size)] if regions else ""
-        return words["review_at" if regions else "review"].format(place=place)
-    strength = words[_strength(image_score, calibration)]
+        place = words[f"place.{place_of(regions[0], size)}"] if regions else ""
+        return words[f"sentence.{'review_at' if regions else 'review'}"].format(place=place)
+    strength = words[f"strength.{_strength(image_score, calibration)}"]
     if not regions:
-        return words["fail_nowhere"].format(strength=strength)
-    shape = _shape(regions)
-    main = regions[0] if shape == "several" else max(regions, key=lambda region: region.area_fraction)
-    return words[{"several": "fail_several", "most": "fail_most"}.get(shape, "fail")].format(
+        return words["sentence.fail_nowhere"].format(strength=strength)
+    shape = shape_of(regions)
+    kind = {"several": "fail_several", "most": "fail_most"}.get(shape, "fail")
+    finding = words[f"sentence.{kind}"].format(
         strength=strength,
-        place=words[_place(main, size)],
-        share=_share_words(sum(region.area_fraction for region in regions), words),
+        place=words[f"place.{place_of(main_region(regions), size)}"],
+        share=share_words(sum(region.area_fraction for region in regions), words),
         shape=_shape_words(shape, len(regions), words),
-        guess=words[f"guess {shape}"],
     )
+    return _completed(finding, shape, difference, words)
+
+
+def main_region(regions: Sequence[Region]) -> Region:
+    """The region that a sentence speaks of: the strongest of several spots, else the largest."""
+    if shape_of(regions) == "several":
+        return regions[0]
+    return max(regions, key=lambda region: region.area_fraction)
+
+
+def _completed(finding: str, shape: str, difference: Difference, words: Words) -> str:
+    """``finding`` with what differs from good parts and with the guess, as far as there are any."""
+    if difference.light:
+        text = words[f"difference.{difference.light}"]
+        finding = words["sentence.compared"].format(finding=finding, difference=text)
+    guess = difference.guess or (shape if difference.by_shape else "")
+    if not guess:
+        return finding
+    return words["sentence.guessed"].format(finding=finding, guess=words[f"guess.{guess}"])
 
 
 def _region(
@@ -169,7 +166,7 @@ def _strength(image_score: float, calibration: Calibration) -> str:
     return "clear" if excess >= _CLEAR * spread else "slight"
 
 
-def _place(region: Region, size: tuple[int, int]) -> str:
+def place_of(region: Region, size: tuple[int, int]) -> str:
     """The key of the words for where ``region`` lies: an edge, or a cell of a 3 x 3 grid."""
     top, left, bottom, right = region.box
     height, width = size
@@ -177,15 +174,16 @@ def _place(region: Region, size: tuple[int, int]) -> str:
         return "whole"
     upright = bottom - top >= _EDGE_LENGTH * height and right - left <= _EDGE_DEPTH * width
     if upright and (left == 0 or right == width):
-        return "left edge" if left == 0 else "right edge"
+        return "left_edge" if left == 0 else "right_edge"
     flat = right - left >= _EDGE_LENGTH * width and bottom - top <= _EDGE_DEPTH * height
     if flat and (top == 0 or bottom == height):
-        return "top edge" if top == 0 else "bottom edge"
+        return "top_edge" if top == 0 else "bottom_edge"
     row, column = third(region.box, size)
-    return f"{('upper', '', 'lower')[row]} {('left', '', 'right')[column]}".strip() or "centre"
+    names = (("upper", "", "lower")[row], ("left", "", "right")[column])
+    return "_".join(filter(None, names)) or "centre"
 
 
-def _shape(regions: Sequence[Region]) -> str:
+def shape_of(regions: Sequence[Region]) -> str:
     """The key of the words for what ``regions`` look like together."""
     total = sum(region.area_fraction for region in regions)
     main = max(regions, key=lambda region: region.area_fraction)
@@ -198,16 +196,18 @@ def _shape(regions: Sequence[Region]) -> str:
     return "large" if main.area_fraction >= _LARGE else "compact"
 
 
-def _shape_words(shape: str, count: int, words: Mapping[str, str]) -> str:
+def _shape_words(shape: str, count: int, words: Words) -> str:
     if shape == "most":
         return ""
-    return words["many" if shape == "several" and count >= MOST else shape].format(count=count)
+    return words[f"shape.{'many' if shape == 'several' and count >= MOST else shape}"].format(count=count)
 
 
-def _share_words(share: float, words: Mapping[str, str]) -> str:
+def share_words(share: float, words: Words) -> str:
+    """A share of the image, 0 to 1, as people say it."""
     if share < 0.0005:
-        return words["share_tiny"]
-    return words["share"].format(percent=f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}")
+        return words["share.tiny"]
+    percent = f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
+    return words["share.percent"].format(percent=decimal(words, percent))
 
 
 def _check_settings(size: tuple[int, int], min_area: float, most: int) -> None:

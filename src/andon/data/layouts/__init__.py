@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from andon.data.layouts.annotated import coco, is_annotated, masks
 from andon.data.layouts.folders import good_bad, is_good_bad, plain
 from andon.data.layouts.mvtec import autovi, btad, flavour, mvtec_ad, mvtec_loco
 from andon.data.layouts.pairs import (
@@ -111,6 +112,14 @@ LAYOUTS: dict[str, Layout] = {
             _OWN,
             "good/ and bad/ (or ok/ and ng/) side by side; every fifth good image is kept for the test",
         ),
+        Layout("coco", coco, _OWN, _OWN, "annotations.json (COCO) and images/, all for the test"),
+        Layout(
+            "masks",
+            masks,
+            _OWN,
+            _OWN,
+            "images/<name> and masks/<name>.png (all 0 for good), all for the test",
+        ),
         Layout("folder", plain, _OWN, _OWN, "good images at any depth, all for training"),
     )
 }
@@ -145,7 +154,7 @@ def detect_layout(root: str | os.PathLike[str]) -> str:
     Raises :class:`DataError` for no folder, a folder without images, and a data set one folder further down.
     """
     folder = require_folder(root)
-    found = _published(folder) or flavour(folder)
+    found = _published(folder) or flavour(folder) or is_annotated(folder)
     if found:
         return found
     if not has_images(folder):

@@ -29,7 +29,8 @@ _CLASS_DEFECTS = re.compile(r"^class\d+_def$", re.IGNORECASE)
 _TEST_ITEM_EVERY = 4
 
 
-def _masked(path: Path, mask: Path, split: Split, category: str) -> Sample:
+def masked(path: Path, mask: Path, split: Split, category: str) -> Sample:
+    """The sample of an image that is anomalous where its mask marks something."""
     if not mask_values(mask).any():
         return Sample(path, split, category=category)
     return Sample(path, split, True, category, "defect", (MaskSource("image", mask),))
@@ -56,7 +57,7 @@ def _item(folder: Path, index: int) -> list[Sample]:
     labels = by_stem(files, "_label")
     samples = []
     for path in (file for file in files if not file.stem.endswith("_label")):
-        sample = _masked(path, _partner(path, labels, "_label.bmp"), split, "kolektor_sdd")
+        sample = masked(path, _partner(path, labels, "_label.bmp"), split, "kolektor_sdd")
         samples.append(_moved_to_test(sample) if sample.is_anomalous else sample)
     return samples
 
@@ -90,7 +91,7 @@ def kolektor_sdd2(root: Path, category: str | None = None) -> list[Sample]:
         files = [file for file in images_in(folder) if "(copy)" not in file.stem] if folder else []
         masks = by_stem(files, "_GT")
         for path in (file for file in files if not file.stem.endswith("_GT")):
-            samples.append(_masked(path, _partner(path, masks, "_GT.png"), split, "kolektor_sdd2"))
+            samples.append(masked(path, _partner(path, masks, "_GT.png"), split, "kolektor_sdd2"))
     if not samples:
         raise DataError(f"no images in {root}/train and {root}/test; expected NNNNN.png with NNNNN_GT.png.")
     return samples

@@ -87,6 +87,16 @@ def surplus(copies: Iterable[Copy]) -> int:
     >>> surplus([a_b, b_c])
     2
     """
+    leader = leaders(copies)
+    return len(leader) - len(set(leader.values()))
+
+
+def leaders(copies: Iterable[Copy]) -> dict[str, str]:
+    """For each photograph that is or has a copy, one of its group that stands for all of them.
+
+    >>> leaders([Copy("b", "train", "a", "train", "near", 0.9)]) == {"a": "a", "b": "a"}
+    True
+    """
     leader: dict[str, str] = {}
 
     def lead(path: str) -> str:
@@ -95,12 +105,9 @@ def surplus(copies: Iterable[Copy]) -> int:
             path = leader[path]
         return path
 
-    joined = 0
     for copy in copies:
-        first, second = lead(copy.path), lead(copy.of)
-        joined += first != second
-        leader[first] = second
-    return joined
+        leader[lead(copy.path)] = lead(copy.of)
+    return {path: lead(path) for path in leader}
 
 
 def _same(items: Sequence[Item], kind: Literal["file", "pixels"]) -> Iterator[tuple[Key, Copy]]:
