@@ -28,7 +28,7 @@ from andon.calibrate import (
     too_few,
     with_groups,
 )
-from andon.errors import CalibrationError, MetricError, SettingsError
+from andon.errors import CalibrationError, DataError, MetricError, SettingsError
 from andon.metrics.kruskal import chi_squared_tail, kruskal_wallis
 from andon.types import Calibration
 
@@ -78,7 +78,7 @@ def test_any_folder_name_is_a_group(name: str) -> None:
 def test_paths_are_sorted_into_groups_or_named() -> None:
     paths = [Path(f"/p/{shift}/{number}.png") for shift in ("night", "day") for number in range(2)]
     assert group_paths("{shift}/*.png", paths) == {"shift=day": paths[2:], "shift=night": paths[:2]}
-    with pytest.raises(CalibrationError, match=r"does not fit /p/night/0.png; every image needs a group"):
+    with pytest.raises(DataError, match=r"does not fit /p/night/0.png; every image needs a group"):
         group_paths("{shift}/*.jpg", paths)
 
 

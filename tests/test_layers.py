@@ -11,7 +11,7 @@ import pytest
 
 SRC = Path(__file__).resolve().parents[1] / "src" / "andon"
 LAYERS = {
-    "errors": 0, "types": 0, "files": 0, "cells": 0,
+    "errors": 0, "types": 0, "files": 0, "cells": 0, "path_pattern": 0,
     "components": 1, "outline": 1, "runs": 1, "image": 1, "artifact": 1, "heatmap": 1, "metrics": 1,
     "data": 2, "features": 2, "calibrate": 2, "nuisance": 2,
     "models": 3,
@@ -21,7 +21,7 @@ LAYERS = {
     "pipeline": 7, "app": 7, "federated": 7, "distributed": 7, "bench": 7,
     "cli": 8,
 }  # fmt: skip
-TORCH_FREE = ["errors", "types", "files", "cells", "image", "artifact", "components", "outline", "runs", "heatmap", "metrics", "data",
+TORCH_FREE = ["errors", "types", "files", "cells", "path_pattern", "image", "artifact", "components", "outline", "runs", "heatmap", "metrics", "data",
               "data.synthetic", "calibrate", "nuisance", "evaluate", "audit", "audit.kinds", "report", "runtime.predictor", "runtime.explain", "runtime.monitor",
               "pipeline", "cli"]  # fmt: skip
 FILES = sorted(SRC.rglob("*.py"))

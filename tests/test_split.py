@@ -115,7 +115,7 @@ def test_groups_stay_together(tmp_path: Path) -> None:
         for i in range(5)
     ]
     for seed in range(10):
-        split = split_nominal(samples, group_by=r"lot(\d+)", seed=seed, held_out=0.125)
+        split = split_nominal(samples, group_by="lot{lot}/*.png", seed=seed, held_out=0.125)
         lots = [{sample.path.parent.name for sample in part} for part in split[:3]]
         assert [len(part) for part in lots] == [5, 1, 2]
         assert not lots[0] & lots[1] | lots[0] & lots[2] | lots[1] & lots[2]
@@ -125,8 +125,8 @@ def test_groups_too_large_for_the_fraction(tmp_path: Path) -> None:
     samples = [
         Sample(write(tmp_path / f"{lot}/{i}.png", f"{lot} {i}"), "train") for lot in "ab" for i in range(5)
     ]
-    assert sizes(split_nominal(samples, group_by="^[ab]", calibration=0.1)) == (5, 0, 5, 0)
-    assert sizes(split_nominal(samples, group_by="png", calibration=0.1)) == (
+    assert sizes(split_nominal(samples, group_by="{lot}/*.png", calibration=0.1)) == (5, 0, 5, 0)
+    assert sizes(split_nominal(samples, group_by="*.{ending}", calibration=0.1)) == (
         10,
         0,
         0,
@@ -147,11 +147,11 @@ def test_latest_lots_calibrate(tmp_path: Path) -> None:
 def test_group_by_is_checked(tmp_path: Path) -> None:
     samples = nominal(tmp_path, 3)
     with pytest.raises(
-        DataError, match=r"group_by='lot' matches nothing in 'train000.png'; every image needs a group"
+        DataError, match=r"pattern '\{lot\}_\*.png' does not fit .*train000.png; every image needs"
     ):
-        split_nominal(samples, group_by="lot")
-    with pytest.raises(SettingsError, match=r"group_by='\(' is not a regular expression"):
-        split_nominal(samples, group_by="(")
+        split_nominal(samples, group_by="{lot}_*.png")
+    with pytest.raises(SettingsError, match="it has no {name}"):
+        split_nominal(samples, group_by="*.png")
 
 
 @pytest.mark.parametrize("fractions", [(-0.1, 0.2), (0.0, 1.0), (float("nan"), 0.1), (0.5, 0.5)])

@@ -26,10 +26,10 @@ from andon.calibrate.groups import (
     too_few,
     with_groups,
 )
-from andon.calibrate.path_pattern import PathPattern
 from andon.calibrate.storage import calibration_from_dict, calibration_to_dict
 from andon.calibrate.thresholds import calibrate, measured, uncalibrated
 from andon.calibrate.with_defects import calibrate_with_defects
+from andon.path_pattern import PathPattern
 
 __all__ = [
     "Differences",

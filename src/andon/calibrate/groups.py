@@ -14,26 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from andon.calibrate.conformal import SLACK, images_needed
-from andon.calibrate.path_pattern import PathPattern
 from andon.calibrate.thresholds import exact_percent
-from andon.errors import CalibrationError
+from andon.path_pattern import PathPattern, group_names
 from andon.types import Calibration
 
 
 def group_paths(group_by: str, paths: Iterable[Path]) -> dict[str, list[Path]]:
     """``paths`` by the group that the pattern ``group_by`` finds in each, groups in sorted order.
 
-    Raises :class:`CalibrationError` naming a path that does not fit the pattern.
+    Raises :class:`DataError` naming a path that does not fit the pattern.
     """
-    pattern = PathPattern.parse(group_by)
     groups: dict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        name = pattern.group_of(str(path.absolute()))
-        if name is None:
-            raise CalibrationError(
-                f"group_by: the pattern {group_by!r} does not fit {path}; every image needs a group. "
-                "The pattern is compared with the last parts of the path, whole."
-            )
+    for path, name in group_names(group_by, paths).items():
         groups[name].append(path)
     return dict(sorted(groups.items()))
 

@@ -9,8 +9,8 @@ from dataclasses import fields
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from andon.calibrate.path_pattern import PathPattern
 from andon.errors import CalibrationError, SettingsError
+from andon.path_pattern import PathPattern
 from andon.types import Calibration
 
 METHODS = ("conformal", "max", "extrapolated", "tpr", "f1", "cost", "youden", "none")

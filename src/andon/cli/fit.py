@@ -52,7 +52,7 @@ from andon.runtime.words import LANGUAGES
 @click.option(
     "--group-by",
     metavar="PATTERN",
-    help="Regular expression on the path: images it names alike (a lot, a shift) stay together.",
+    help="Pattern of the end of the path, such as {shift}/{lot}_*.png: images of one group stay together.",
 )
 @click.option(
     "--latest",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from andon.errors import DataError, SettingsError
+from andon.path_pattern import group_names
 from andon.types import Sample
 
 
@@ -39,16 +38,16 @@ def split_nominal(
     - A data set's own calibration images are used as they are; then none is taken from the training images.
     - Byte-identical files stay together. A training or calibration image that is also a test image is left out,
       and so is a calibration image that is also a training image.
-    - ``group_by`` is a regular expression searched in each path below the samples' common folder; what it matches
-      (its groups, if it has any) is the name of a group, such as a lot or a shift, that stays together.
+    - ``group_by`` is a pattern of the last parts of each path, such as ``{shift}/{lot}_*.png``
+      (:class:`andon.path_pattern.PathPattern`); images of one group stay together.
     - ``latest`` takes the calibration images, then the held-out ones, from the end of the list of paths (or groups)
       instead of at random: where names carry the date, the threshold is then set on the latest lots.
     - Anomalous samples of the split ``train`` or ``calibration`` enter no set.
     - At least one group is left for training: a single image, or a single group, is all training and no calibration.
     - The same samples and seed give the same sets, whatever the order in which they came.
 
-    Raises :class:`SettingsError` for fractions outside [0, 1) or adding up to 1, and a ``group_by`` that is no regular
-    expression; :class:`DataError` when no nominal training image is left, or a path does not match ``group_by``.
+    Raises :class:`SettingsError` for fractions outside [0, 1) or adding up to 1, and a ``group_by`` that names no
+    group; :class:`DataError` when no nominal training image is left, or a path does not fit ``group_by``.
     """
     _check_fractions(held_out, calibration)
     samples = list(samples)
@@ -136,7 +135,7 @@ def _take(groups: list[list[Path]], wanted: int) -> tuple[list[Path], list[list[
 def _groups(pool: list[Sample], identity: dict[Path, Hashable], group_by: str | None) -> list[list[Path]]:
     """The paths of the pool in groups that must stay together, sorted, the smallest path first."""
     paths = sorted({sample.path for sample in pool}, key=str)
-    names = _group_names(paths, group_by) if group_by else {}
+    names = group_names(group_by, paths) if group_by else {}
     parent = {path: path for path in paths}
 
     def root(path: Path) -> Path:
@@ -153,24 +152,6 @@ def _groups(pool: list[Sample], identity: dict[Path, Hashable], group_by: str | 
     for path in paths:
         groups[root(path)].append(path)
     return sorted(groups.values(), key=lambda group: str(group[0]))
-
-
-def _group_names(paths: list[Path], group_by: str) -> dict[Path, Hashable]:
-    try:
-        pattern = re.compile(group_by)
-    except re.error as error:
-        raise SettingsError(f"group_by={group_by!r} is not a regular expression: {error}.") from error
-    common = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
-    found: dict[Path, Hashable] = {}
-    for path in paths:
-        relative = path.absolute().relative_to(common).as_posix()
-        match = pattern.search(relative)
-        if match is None:
-            raise DataError(
-                f"group_by={group_by!r} matches nothing in {relative!r}; every image needs a group."
-            )
-        found[path] = match.groups() or match.group()
-    return found
 
 
 def _identities(paths: list[Path]) -> dict[Path, Hashable]:

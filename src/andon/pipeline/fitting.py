@@ -59,7 +59,7 @@ class FitOptions:
     layout: str = "auto"
     category: str | None = None
     calibration: float | Path = 0.25  # share of the good images, or a folder of further ones
-    group_by: str | None = None  # regular expression on the path: what it names alike stays together
+    group_by: str | None = None  # pattern of the path, {shift}/{lot}_*.png: images of a group stay together
     latest: bool = False  # calibrate on the last images by name, not on random ones
     limit: int | None = None  # fit on so many of the good images at most, drawn by the seed; None: on all
     target_rate: float = 0.01

@@ -162,9 +162,9 @@ def recalibrate(
     the threshold of all groups together where ``fall_back`` says so. ``ignore``: zones not to inspect from now on, in
     the place of those given at an earlier calibration; those of the fit stay.
 
-    Raises :class:`DataError` where no image can be read or none is new, one is both good and bad, or a folder in
-    ``good`` is named like a defect; :class:`SettingsError` on rules that do not go together;
-    :class:`CalibrationError` where ``strict`` has too few images or a path does not fit ``group_by``.
+    Raises :class:`DataError` where no image can be read or none is new, one is both good and bad, a folder in ``good``
+    is named like a defect, or a path does not fit ``group_by``; :class:`SettingsError` on rules that do not go together;
+    :class:`CalibrationError` where ``strict`` has too few images.
     """
     before = predictor.calibration
     rule = Rule(

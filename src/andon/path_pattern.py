@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
-from andon.errors import SettingsError
+from andon.errors import DataError, SettingsError
 
 _TOKEN = re.compile(r"\{(?P<name>[A-Za-z_]\w*)\}|(?P<wild>[*?])|(?P<literal>[^{}*?]+)|(?P<wrong>.)", re.S)
 _EXAMPLE = "such as {shift}/{lot}_*.png"
@@ -56,6 +57,22 @@ class PathPattern:
         """The name of the group of the image at ``path``, or None where the path does not fit the pattern."""
         found = self.expression.search(PurePath(path).as_posix())
         return ", ".join(f"{name}={value}" for name, value in found.groupdict().items()) if found else None
+
+
+def group_names(group_by: str, paths: Iterable[Path]) -> dict[Path, str]:
+    """The group that the pattern ``group_by`` finds in each of ``paths``.
+
+    Raises :class:`SettingsError` for a pattern that names no group, :class:`DataError` for a path that does not fit it.
+    """
+    pattern = PathPattern.parse(group_by)
+    names = {path: pattern.group_of(str(path.absolute())) for path in paths}
+    for path, name in names.items():
+        if name is None:
+            raise DataError(
+                f"group_by: the pattern {group_by!r} does not fit {path}; every image needs a group. "
+                "The pattern is compared with the last parts of the path, whole."
+            )
+    return {path: name for path, name in names.items() if name is not None}
 
 
 def _open_piece(token: str, name: str | None) -> str:
