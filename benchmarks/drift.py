@@ -33,7 +33,7 @@ from PIL import Image, ImageFilter
 import andon
 from andon.data import read_samples
 from andon.image import decode
-from andon.pipeline.fitting import FITTED_ON, short_digest
+from andon.pipeline.parts import FITTED_ON, short_digest
 from andon.runtime.monitor import MEASURES, Reference
 from andon.runtime.monitor.appearance import NAMES, Grey, appearance
 from andon.runtime.monitor.charts import cusum_limit, cusum_run_length, ewma_limit, ewma_run_length

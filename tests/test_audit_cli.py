@@ -16,7 +16,8 @@ from PIL import Image, ImageFilter
 from andon.cli import andon as program
 from andon.errors import DataError
 from andon.pipeline.auditing import audit
-from andon.pipeline.fitting import FitOptions, _parts
+from andon.pipeline.options import FitOptions
+from andon.pipeline.parts import parts_of
 from andon.report.audit import conclusion, write_audit_report
 from andon.report.content import NBSP
 
@@ -136,7 +137,7 @@ def test_names_cannot_run_in_the_page(good: Path, tmp_path: Path) -> None:
 
 def test_a_fit_leaves_out_what_the_list_says(good: Path, audited: tuple[Result, Path]) -> None:
     listed = {row["path"] for row in rows(audited[1]) if row["action"] == "leave out"}
-    parts = _parts(good, FitOptions(leave_out=audited[1] / "a.csv"), uses_held_out=False)
+    parts = parts_of(good, FitOptions(leave_out=audited[1] / "a.csv"), uses_held_out=False)
     used = {path.name for path in [*parts.train, *parts.calibration]}
     assert used == {path.name for path in good.iterdir()} - listed
     assert parts.described["left_out"] == len(listed) > 0

@@ -20,7 +20,7 @@ def aggregate(features: Tensor) -> Tensor:
 
     PatchCore's local aggregation (Roth et al. 2022, eq. 1 and 2, p = 3). Outside the image there are zeros, as in the
     authors' code: features shrink towards a border, and with them the distances there, where a network that pads its
-    input knows least. A mean over the positions that exist costs 2 points of image AUROC (docs/LOG.md).
+    input knows least. A mean over the positions that exist costs about 2 points of image AUROC (docs/LOG.md).
     """
     return F.avg_pool2d(features, 3, stride=1, padding=1)
 

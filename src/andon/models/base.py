@@ -206,6 +206,31 @@ class Detector(nn.Module, ABC):
             )
 
 
+class ClosingDetector(Detector):
+    """Abstract. A detector whose state says by a buffer of its own that it is closed, for nothing else in it does."""
+
+    closed: Tensor  # () bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("closed", torch.zeros((), dtype=torch.bool))
+        self._fitted = False
+
+    def mark(self, *, fitted: bool) -> None:
+        """Note whether ``close`` has been called."""
+        self.closed, self._fitted = torch.full_like(self.closed, fitted), fitted
+
+    def load_fitted_state(self, state: State) -> None:
+        """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings."""
+        super().load_fitted_state(state)
+        self._fitted = bool(self.closed)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether ``close`` has been called."""
+        return self._fitted
+
+
 def adam(rate: float, **keywords: Any) -> Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]:
     """A maker of Adam optimisers for :class:`Turn`: learning ``rate``, and keywords of ``torch.optim.Adam``."""
     return lambda parameters: torch.optim.Adam(parameters, lr=rate, **keywords)

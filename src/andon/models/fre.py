@@ -31,13 +31,13 @@ from torch import Tensor, nn
 
 from andon.errors import DataError, NotFittedError
 from andon.features.patches import join, joined_channels, to_map
-from andon.models.base import Detector, Progress, Scores, State
+from andon.models.base import ClosingDetector, Progress, Scores, State
 from andon.models.checks import number, open_backbone, require_images, whole
 
 NEGLIGIBLE = 1e-5  # of the largest singular value: directions below it are rounding
 
 
-class FRE(Detector):
+class FRE(ClosingDetector):
     """Scores by what the principal components of whole good images leave unexplained. Closed form, fitted in seconds.
 
     ``backbone``, ``layers``: a name, file or module, and which of its layers (None: its default ones). ``grid``: g, cells a
@@ -50,7 +50,6 @@ class FRE(Detector):
     mean: Tensor  # mu: (K,) float32
     directions: Tensor  # C^T: (r, K) float32, orthonormal rows
     strengths: Tensor  # (r,) float32: the scatter's singular values along them
-    closed: Tensor  # () bool
 
     def __init__(
         self,
@@ -70,7 +69,6 @@ class FRE(Detector):
         self.register_buffer("mean", torch.zeros(self.length))
         self.register_buffer("directions", torch.empty(0, self.length))
         self.register_buffer("strengths", torch.empty(0))
-        self.register_buffer("closed", torch.zeros((), dtype=torch.bool))
         self.reset()
 
     def reset(self) -> None:
@@ -78,7 +76,7 @@ class FRE(Detector):
         self._forget()
         self.mean = torch.zeros_like(self.mean)
         self.directions, self.strengths = self.directions[:0], self.strengths[:0]
-        self.closed, self._fitted = torch.zeros_like(self.closed), False
+        self.mark(fitted=False)
 
     def _forget(self) -> None:
         self._count = 0
@@ -165,17 +163,7 @@ class FRE(Detector):
         strengths = torch.linalg.vector_norm(principal, dim=1)
         self.mean, self.strengths = self._mean.float().to(device), strengths.to(device)
         self.directions = (principal / strengths[:, None]).to(device)
-        self.closed, self._fitted = torch.ones_like(self.closed), True
-
-    def load_fitted_state(self, state: State) -> None:
-        """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings."""
-        super().load_fitted_state(state)
-        self._fitted = bool(self.closed)
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether ``close`` has been called."""
-        return self._fitted
+        self.mark(fitted=True)
 
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of ``images`` (B, 3, H, W): distances in feature space."""

@@ -33,13 +33,13 @@ from andon.errors import DataError, NotFittedError, SettingsError
 from andon.features.gaussian import Moments, add_up
 from andon.features.patches import to_map
 from andon.features.tokens import fuse, fused_channels, top_mean
-from andon.models.base import Detector, Progress, Scores, State
+from andon.models.base import ClosingDetector, Progress, Scores, State
 from andon.models.checks import fraction, number, open_backbone, require_images, whole
 
 SUMS = ("count", "total", "second")
 
 
-class SubspaceAD(Detector):
+class SubspaceAD(ClosingDetector):
     """Scores by the squared distance of each patch to the subspace of good ones. Closed form; a few images do.
 
     ``backbone``, ``layers``: a name, file or module, and which of its layers (None: its default ones).
@@ -55,7 +55,6 @@ class SubspaceAD(Detector):
     mean: Tensor  # mu: (D,) float32
     residual: Tensor  # P: (D, D) float32
     rank: Tensor  # r: () int64
-    closed: Tensor  # () bool
 
     def __init__(
         self,
@@ -78,15 +77,14 @@ class SubspaceAD(Detector):
         self.register_buffer("mean", torch.zeros(self.dimensions))
         self.register_buffer("residual", torch.zeros(self.dimensions, self.dimensions))
         self.register_buffer("rank", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("closed", torch.zeros((), dtype=torch.bool))
         self.reset()
 
     def reset(self) -> None:
         """Forget everything that was observed, as if just built."""
         self._moments = Moments("shared", 1, self.dimensions)
         self.mean, self.residual = torch.zeros_like(self.mean), torch.zeros_like(self.residual)
-        self.rank, self.closed = torch.zeros_like(self.rank), torch.zeros_like(self.closed)
-        self._fitted = False
+        self.rank = torch.zeros_like(self.rank)
+        self.mark(fitted=False)
 
     def patches(self, images: Tensor) -> Tensor:
         """x (B, D, h, w) of ``images`` (B, 3, H, W)."""
@@ -131,17 +129,7 @@ class SubspaceAD(Detector):
         device = self.mean.device
         self.mean, self.residual = self._moments.mean()[0].float().to(device), outside.float().to(device)
         self.rank = torch.tensor(components.shape[1], device=device)
-        self.closed, self._fitted = torch.ones_like(self.closed), True
-
-    def load_fitted_state(self, state: State) -> None:
-        """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings."""
-        super().load_fitted_state(state)
-        self._fitted = bool(self.closed)
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether ``close`` has been called."""
-        return self._fitted
+        self.mark(fitted=True)
 
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of ``images`` (B, 3, H, W): squared residuals in feature space."""

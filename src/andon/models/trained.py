@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from andon.errors import DataError, NotFittedError
-from andon.models.base import Detector, Progress, State
+from andon.models.base import ClosingDetector, Progress, State
 from andon.models.checks import require_images
 
 SEEN = "images_seen"
 
 
-class TrainedDetector(Detector):
+class TrainedDetector(ClosingDetector):
     """Abstract. Its statistics are all parameters and buffers that are not the backbone's, and how many images were
     observed: so a checkpoint continues, and several sites' weights are averaged (federated averaging).
 
@@ -24,13 +24,9 @@ class TrainedDetector(Detector):
     implements ``loss`` and ``forward``. Letters as in :mod:`andon.models.base`.
     """
 
-    closed: Tensor  # () bool
-
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("closed", torch.zeros((), dtype=torch.bool))
         self.images_seen = 0
-        self._fitted = False
 
     @classmethod
     def merge(cls, states: Sequence[State], weights: Sequence[float]) -> State:
@@ -57,8 +53,8 @@ class TrainedDetector(Detector):
         """Forget everything that was observed and learnt: weights as drawn from the seed."""
         with seeded(self.seed):
             self.draw()
-        self.images_seen, self._fitted = 0, False
-        self.closed = torch.zeros_like(self.closed)
+        self.images_seen = 0
+        self.mark(fitted=False)
         self.eval()
 
     @torch.no_grad()
@@ -84,7 +80,7 @@ class TrainedDetector(Detector):
             )
         self.load_state_dict({name: state[name] for name in self._names()}, strict=False)
         self.images_seen = int(state[SEEN])
-        self.closed, self._fitted = torch.zeros_like(self.closed), False
+        self.mark(fitted=False)
 
     def _names(self) -> list[str]:
         return [name for name in self.state_dict() if not name.startswith("backbone.") and name != "closed"]
@@ -97,17 +93,7 @@ class TrainedDetector(Detector):
                 f"{self.title} has seen no image: show it good images with observe() before close()"
             )
         self.settle(held_out)
-        self.closed, self._fitted = torch.ones_like(self.closed), True
-
-    def load_fitted_state(self, state: State) -> None:
-        """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings."""
-        super().load_fitted_state(state)
-        self._fitted = bool(self.closed)
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether ``close`` has been called."""
-        return self._fitted
+        self.mark(fitted=True)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from andon.calibrate import calibration_for
 from andon.data import list_images
 from andon.errors import AndonError, CalibrationError, DataError, ImageError, SettingsError, did_you_mean
 from andon.files import atomic_write
@@ -26,7 +25,6 @@ from andon.runtime.annotate import (
 )
 from andon.runtime.explain import MIN_AREA, MOST
 from andon.runtime.predictor import Predictor
-from andon.runtime.zoned import map_thresholds, rule
 from andon.types import Decision, Failure
 
 Whose = Literal["fail", "review", "all"]
@@ -166,13 +164,10 @@ def _image(
     if not _is_plain(name):
         raise ImageError("its name has characters that annotations cannot hold. Rename it.")
     found = predictor.measure(path)
-    calibration, _ = calibration_for(predictor.calibration, str(path.absolute()))
-    plan = predictor.zone_plan
-    ruling = rule(found.image_score, calibration, plan, found.judged)
+    ruling, own, _, _ = predictor.judge(found, str(path.absolute()))
     size = (found.photo.pixels.shape[0], found.photo.pixels.shape[1])
     marks: tuple[Mark, ...] = ()
     if ruling.decision in WHOSE[options.whose]:
-        own = map_thresholds(calibration, plan, found.judged)
         marks = find_marks(
             found.anomaly_map, own if options.threshold is None else options.threshold, size,
             min_area=options.min_area, most=options.most, tolerance=options.tolerance, level=options.level,

@@ -23,7 +23,8 @@ from andon.data.survey.reading import Gathered, gather
 from andon.errors import DataError
 from andon.files import atomic_write
 from andon.image import Preprocessing, decode
-from andon.pipeline.fitting import FitOptions, choose_preprocessing
+from andon.pipeline.options import FitOptions
+from andon.pipeline.parts import choose_preprocessing
 from andon.report.audit import check_audit_extra, write_audit_report
 from andon.report.audit_rows import write_audit_csv
 from andon.types import Sample

@@ -10,119 +10,34 @@ import datetime
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from andon import __version__
-from andon.audit import read_left_out
-from andon.calibrate import calibrate, calibration_to_dict, check_share, uncalibrated
-from andon.data import read_samples, split_nominal
+from andon.artifact import Artifact
+from andon.calibrate import calibration_to_dict, uncalibrated
 from andon.data.augment import Augmentation
-from andon.data.split import file_digest
-from andon.errors import DataError, ImageError, SettingsError
 from andon.files import check_writable, single_writer
-from andon.image import RESIZES, Preprocessing, decode, photo_size, prepare
+from andon.image import Preprocessing, decode, prepare
 from andon.nuisance import ZonePlan, fixed_places
 from andon.nuisance.align import Aligner
 from andon.nuisance.stored import ALIGNMENT
 from andon.pipeline.choosing import AUTO, Choice, choose
-from andon.pipeline.ignoring import ZoneSource, fit_plan, own_thresholds, prints_into, with_plan, zones_of
+from andon.pipeline.ignoring import fit_plan, own_thresholds, prints_into, with_plan, zones_of
 from andon.pipeline.keeping import good_members
+from andon.pipeline.options import FitOptions
+from andon.pipeline.parts import FITTED_ON, Parts, choose_preprocessing, parts_of, short_digest
+from andon.pipeline.scoring import Progress, ZonePeaks, calibration_of, each, raw_scores
 from andon.runtime.monitor import ReferenceMaker
-from andon.runtime.predictor import Measurement, Predictor
-from andon.runtime.words import words_of
-from andon.types import Calibration, Sample
+from andon.runtime.predictor import Predictor
 
 if TYPE_CHECKING:
     from andon.engine import FitReport
     from andon.training import Plan
-
-Progress = Callable[[str, int, int], None]  # phase, done, total
-HELD_OUT = 0.1  # share of the good images for a detector that looks at held-out ones
-FITTED_ON = "fitted_on"  # the manifest's list of short digests of the images that shaped the detector
-SIZED_PHOTOS = 16  # photographs looked at to choose the network's input size
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How to fit, apart from the method's own settings."""
-
-    size: tuple[int, int] | None = (
-        None  # network input (H, W); None: near 256x256, the photos' own shape kept
-    )
-    resize: str = "stretch"  # "stretch", "letterbox" or "tiles"
-    white_level: int = 65535  # the 16-bit value that counts as white
-    layout: str = "auto"
-    category: str | None = None
-    calibration: float | Path = 0.25  # share of the good images, or a folder of further ones
-    group_by: str | None = None  # pattern of the path, {shift}/{lot}_*.png: images of a group stay together
-    latest: bool = False  # calibrate on the last images by name, not on random ones
-    limit: int | None = None  # fit on so many of the good images at most, drawn by the seed; None: on all
-    target_rate: float = 0.01
-    confidence: float = 0.95
-    int8: bool = False  # convolutions of the exported graph in 8 bits
-    leave_out: Path | None = None  # a list of images not to fit or calibrate on, as `andon audit` writes it
-    ignore: ZoneSource | None = None  # zones that no network is to see: a zones.json, a mask image, or zones
-    align: bool = False  # zones follow the part, found in each photograph; needs the extra `nuisance`
-    print_into: ZoneSource | None = None  # zones into which random prints are drawn while fitting
-    seed: int = 0
-    batch_size: int | None = None  # images in a batch; None: what the method asks for
-    workers: int = 2
-    checkpoint_seconds: float = 20.0  # how often an unfinished fit is kept
-    # of training; closed-form methods heed `augment`, `copies` and `device` alone
-    minutes: float | None = None  # None: as many as the method's steps take
-    early_stop: int | None = None  # evaluations without a better held-out loss after which training ends
-    precision: str = "float32"  # "float32", "bfloat16" or "float16"
-    device: str = "auto"  # "auto", "cpu", "cuda"
-    augment: str = ""  # "study", or kinds of andon.data.augment separated by commas
-    copies: int = 1  # varied versions of each image that a closed-form method sees besides the image
-    cache_gb: float = 4.0  # of disk, for what frozen networks make of the images; 0: none
-    cache_folder: Path | None = None  # where; None: the system's folder for temporary files
-    keep_patches: bool = False  # keep pictures of good parts in the artefact, to set beside odd regions
-    kept_bytes: int = 1_000_000  # of these pictures, at most
-    language: str | None = None  # of the verdicts, a code of andon.runtime.words; None: left to who inspects
-    image_gb: float = 0.5  # of memory, for decoded images
-
-    def __post_init__(self) -> None:
-        check_share("target_rate", self.target_rate)
-        check_share("confidence", self.confidence)
-        for name, least in (("seed", 0), ("workers", 0)):
-            _check_whole(name, getattr(self, name), least)
-        if self.align and self.ignore is None:
-            raise SettingsError("align lets zones follow the part; give the zones, too, by ignore")
-        if self.language is not None:
-            words_of(self.language)
-        _check_whole("kept_bytes", self.kept_bytes, 1)
-        for name in ("batch_size", "limit"):
-            if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), 1)
-        _check_number("checkpoint_seconds", self.checkpoint_seconds)
-        if not isinstance(self.calibration, str | os.PathLike):
-            _check_number("calibration", self.calibration)
-        if self.resize not in RESIZES:
-            raise SettingsError(f"resize must be one of {', '.join(RESIZES)}, got {self.resize!r}")
-        Augmentation.parse(self.augment)
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise SettingsError(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-
-def _check_number(name: str, value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise SettingsError(f"{name} must be a number, got {value!r}")
-
-
-class _Parts(NamedTuple):
-    train: list[Path]
-    held_out: list[Path]
-    calibration: list[Path]
-    described: dict[str, Any]
 
 
 def fit(
@@ -187,7 +102,7 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
         settings = {name: value for name, value in settings.items() if name != "seed"}
     detector, plan = build(method, **settings), _plan(options)
     measures = options.early_stop is not None and detector.steps > 0
-    parts = _parts(source, options, detector.uses_held_out or measures)
+    parts = parts_of(source, options, detector.uses_held_out or measures)
     preprocessing = choose_preprocessing(parts.train, options)
     aligner = Aligner.fit(parts.train, seed=options.seed) if options.align else None
     places = aligner.places if aligner else fixed_places
@@ -231,34 +146,40 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
         {**manifest, "calibration": calibration_to_dict(uncalibrated())},
         ranges_from=reader.tensors(parts.train) if options.int8 else None,
     )
-    if aligner is not None:
-        kept[ALIGNMENT] = aligner.to_bytes()
-    draft = replace(draft, members={**draft.members, **kept})
-    predictor = Predictor(with_plan(draft, zones), check=False)
+    alignment = {ALIGNMENT: aligner.to_bytes()} if aligner is not None else {}
+    draft = replace(draft, members={**draft.members, **kept, **alignment})
     say("export", 1, 1)
+    return _calibrated(draft, zones, parts, options, progress)
+
+
+def _calibrated(draft: Artifact, zones: ZonePlan | None, parts: Parts, options: FitOptions,
+                progress: Progress | None) -> Predictor:  # fmt: skip
+    """The predictor of ``draft`` with thresholds from the calibration images, as it scores them itself."""
     own_peaks = ZonePeaks()
     looks = ReferenceMaker.from_fitted(parts.train, white_level=options.white_level)
+    predictor = Predictor(with_plan(draft, zones), check=False)
     scores, peaks, skipped = raw_scores(predictor, parts.calibration, progress, watch=each(own_peaks, looks))
-    manifest["data"]["skipped"] += skipped
-    manifest["data"][FITTED_ON] = sorted({short_digest(path) for path in [*parts.train, *parts.held_out]})
-    manifest["data"]["calibration"] = len(scores)
-    calibration = calibration_of(scores, peaks, options)
-    changes = {
-        "calibration": calibration_to_dict(calibration),
-        "data": manifest["data"],
-    } | looks.manifest_entry()
+    data = draft.manifest["data"]
+    data = {
+        **data,
+        "skipped": [*data["skipped"], *skipped],
+        FITTED_ON: sorted({short_digest(path) for path in [*parts.train, *parts.held_out]}),
+        "calibration": len(scores),
+    }
+    calibration = calibration_to_dict(calibration_of(scores, peaks, options))
     if zones:
         zones = own_thresholds(
             zones, own_peaks.found, target_rate=options.target_rate, confidence=options.confidence
         )
-    return Predictor(with_plan(draft.with_manifest(**changes), zones))
+    changed = draft.with_manifest(calibration=calibration, data=data, **looks.manifest_entry())
+    return Predictor(with_plan(changed, zones))
 
 
 def _chosen(source: Path, options: FitOptions, settings: dict[str, Any], progress: Progress | None) -> Choice:
     """The method for these images; only those that the fit will be on are looked at."""
     from andon.engine import Reader
 
-    train = _parts(source, options, uses_held_out=False).train
+    train = parts_of(source, options, uses_held_out=False).train
     zones = fit_plan(options.ignore, train, options.white_level)
     load = _loader(choose_preprocessing(train, options), zones)
     reader = Reader(load, options.batch_size or 8, options.workers)
@@ -310,143 +231,7 @@ def _loader(
     return load
 
 
-def calibration_of(scores: Sequence[float], peaks: Sequence[float], options: FitOptions) -> Calibration:
-    """The calibration from nominal raw ``scores`` and map ``peaks``; none at all gives one that asks for review."""
-    if not scores:
-        return uncalibrated()
-    return calibrate(scores, target_rate=options.target_rate, confidence=options.confidence, map_peaks=peaks)
-
-
-class ZonePeaks:
-    """The largest map values in each zone with a threshold of its own, one an image that is shown to it."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, list[float]] = {}
-
-    def __call__(self, measured: Measurement) -> None:
-        for name, peak in measured.zone_peaks.items():
-            self.found.setdefault(name, []).append(peak)
-
-
-def each(*watches: Callable[[Measurement], None]) -> Callable[[Measurement], None]:
-    """What shows a measurement to all ``watches``."""
-
-    def show(measured: Measurement) -> None:
-        for watch in watches:
-            watch(measured)
-
-    return show
-
-
-def raw_scores(
-    predictor: Predictor,
-    paths: Sequence[Path],
-    progress: Progress | None = None,
-    phase: str = "calibrate",
-    *,
-    watch: Callable[[Measurement], None] | None = None,
-) -> tuple[list[float], list[float], list[list[str]]]:
-    """Raw image scores and map peaks of ``paths``, and ``[name, reason]`` of the images that could not be read.
-
-    ``watch`` is shown every measurement.
-    """
-    scores, peaks, skipped = [], [], []
-    for done, path in enumerate(paths, 1):
-        try:
-            measured = predictor.measure(path)
-            scores.append(measured.image_score)
-            peaks.append(measured.map_peak)
-            if watch is not None:
-                watch(measured)
-        except ImageError as error:
-            skipped.append([path.name, str(error)])
-        if progress:
-            progress(phase, done, len(paths))
-    return scores, peaks, skipped
-
-
-def _parts(source: Path, options: FitOptions, uses_held_out: bool) -> _Parts:
-    samples = read_samples(source, options.layout, category=options.category)
-    categories = sorted({sample.category for sample in samples})
-    if len(categories) > 1:
-        raise DataError(
-            f"{source} holds {len(categories)} categories ({', '.join(categories[:8])}); a detector is fitted on one. "
-            f"Choose it with --category {categories[0]} (category={categories[0]!r} in Python)."
-        )
-    left_out = read_left_out(options.leave_out, source) if options.leave_out else frozenset()
-    samples = [sample for sample in samples if sample.path.resolve() not in left_out]
-    own = options.calibration if isinstance(options.calibration, str | os.PathLike) else None
-    share = 0.0 if own is not None else float(options.calibration)  # type: ignore[arg-type]
-    further = _further(Path(own)) if own is not None else []
-    if own is not None:
-        samples = [sample for sample in samples if sample.split != "calibration"] + further
-    split = split_nominal(
-        samples,
-        held_out=HELD_OUT if uses_held_out else 0.0,
-        calibration=share,
-        seed=options.seed,
-        group_by=options.group_by,
-        latest=options.latest,
-    )
-    calibration = [sample.path for sample in split.calibration]
-    if further and not calibration:
-        raise DataError(
-            f"all {len(further)} good images of {own} are among those of {source}, too, byte for byte: a threshold set "
-            "on them would be too low. Give other good images for it, or a share of these, such as 0.25."
-        )
-    train = _drawn([sample.path for sample in split.train], options)
-    if not train:
-        raise DataError(f"{source} has no good images to fit on.")
-    described = {"source": source.resolve().name, "category": categories[0] if categories else "",
-                 "train": len(train), "held_out": len(split.held_out), "calibration": len(calibration)}  # fmt: skip
-    if left_out:
-        described["left_out"] = len(left_out)
-    if len(further) > len(calibration):
-        described["calibration_left_out"] = len(further) - len(calibration)  # they are among the others
-    return _Parts(train, [sample.path for sample in split.held_out], calibration, described)
-
-
-def short_digest(path: Path) -> str:
-    """Enough of a hash of a file's bytes to know the file again, and nothing of the picture."""
-    return file_digest(path)[:16]
-
-
-def _drawn(train: list[Path], options: FitOptions) -> list[Path]:
-    """``limit`` of the training images, in their order. What a lower limit draws is among what a higher one does."""
-    if options.limit is None or options.limit >= len(train):
-        return train
-    chosen = np.random.default_rng(options.seed).permutation(len(train))[: options.limit]
-    return [train[number] for number in sorted(chosen)]
-
-
-def _further(folder: Path) -> list[Sample]:
-    """The good images of a folder that was given for the threshold."""
-    good = [sample for sample in read_samples(folder) if not sample.is_anomalous]
-    return [replace(sample, split="calibration") for sample in good]
-
-
-def choose_preprocessing(paths: Sequence[Path], options: FitOptions) -> Preprocessing:
-    """The preprocessing for these photographs: the size asked for, or one near 256x256 of their own shape."""
-    settings: dict[str, Any] = {"resize": options.resize, "white_level": options.white_level}
-    if options.size is not None:
-        return Preprocessing(size=options.size, **settings)
-    if options.resize == "tiles":
-        return Preprocessing(size=(256, 256), **settings)
-    step = max(1, len(paths) // SIZED_PHOTOS)
-    sizes = [size for path in paths[::step] if (size := _size(path)) is not None]
-    if not sizes:
-        raise DataError(f"none of the {len(paths[::step])} images looked at can be read; first: {paths[0]}")
-    return replace(Preprocessing.for_photos(sizes), **settings)
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    try:
-        return photo_size(path)
-    except ImageError:
-        return None
-
-
-def _manifest(parts: _Parts, report: FitReport, options: FitOptions, plan: Plan) -> dict[str, Any]:
+def _manifest(parts: Parts, report: FitReport, options: FitOptions, plan: Plan) -> dict[str, Any]:
     import onnxruntime
     import PIL
     import torch

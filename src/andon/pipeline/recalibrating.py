@@ -22,8 +22,9 @@ from andon.calibrate import (
 )
 from andon.data import list_images, read_samples
 from andon.errors import DataError, SettingsError
-from andon.pipeline.fitting import FITTED_ON, ZonePeaks, each, raw_scores, short_digest
 from andon.pipeline.ignoring import ZoneSource, later_plan, own_thresholds
+from andon.pipeline.parts import FITTED_ON, short_digest
+from andon.pipeline.scoring import ZonePeaks, each, raw_scores
 from andon.runtime.monitor import ReferenceMaker
 from andon.runtime.predictor import Measurement, Predictor
 from andon.types import Calibration, Decision

@@ -135,7 +135,10 @@ def _draw_part(top: Axes, low: Axes, part: Part, span: tuple[float, float]) -> N
 
 def _draw_rates(axes: Axes, part: Part, edges: NDArray[np.float64]) -> None:
     """The shares of false alarms and of escapes at every threshold."""
-    kinds = (("false alarms", part.nominal, figures.GOOD), ("escapes", part.anomalous, figures.BAD))
+    kinds = (
+        ("good: false alarms", part.nominal, figures.GOOD),
+        ("defective: escapes", part.anomalous, figures.BAD),
+    )
     for place, (name, scores, colour) in enumerate(kinds):
         if not len(scores):
             continue
@@ -143,7 +146,7 @@ def _draw_rates(axes: Axes, part: Part, edges: NDArray[np.float64]) -> None:
         share = above if colour == figures.GOOD else 1 - above
         x = np.concatenate([[edges[0]], np.sort(scores), [edges[-1]]])
         axes.step(x, np.append(share, share[-1]), where="post", color=colour, linewidth=1.5)
-        axes.text(0.13 * place, 1.03, name, color=colour, va="bottom", transform=axes.transAxes)
+        axes.text(0.2 * place, 1.03, name, color=colour, va="bottom", transform=axes.transAxes)
     axes.set_ylim(-0.03, 1.03)
     axes.yaxis.set_major_locator(figures.locator("FixedLocator", (0, 0.5, 1)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")

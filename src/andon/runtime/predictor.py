@@ -67,6 +67,15 @@ class Measurement:
         return {} if self.judged is None else self.judged.zone_peaks
 
 
+class Judgement(NamedTuple):
+    """What a measurement comes to, before words are found for it."""
+
+    ruling: Ruling
+    map_thresholds: Thresholds  # what the map is compared with: a number, or with zones an array (h, w)
+    threshold: float  # raw, of the image score
+    group: str  # which group's threshold it is, in words; "" without groups
+
+
 class Predictor:
     """Inspects images with one artefact.
 
@@ -161,18 +170,15 @@ class Predictor:
         if watch is not None:
             watch(measured)
         size = (measured.photo.pixels.shape[0], measured.photo.pixels.shape[1])
-        calibration, group = calibration_for(self.calibration, _path(source))
-        plan, judged = self.zone_plan, measured.judged
-        thresholds = map_thresholds(calibration, plan, judged)
+        ruling, thresholds, threshold, group = self.judge(measured, _path(source))
         regions = find_regions(measured.anomaly_map, thresholds, size)
         not_inspected = 1.0 - measured.inspected
-        ruling: Ruling = rule(measured.image_score, calibration, plan, judged)
         return Verdict(
             path=_name(source),
             decision=ruling.decision,
             score=ruling.score,
             image_score=measured.image_score,
-            threshold=calibration.threshold,
+            threshold=threshold,
             regions=regions,
             sentence=ruling.sentence(
                 regions,
@@ -188,6 +194,16 @@ class Predictor:
                 retold(note, self.words) for note in (*measured.photo.notes, *ruling.notes, group) if note
             ),
             anomaly_map=measured.anomaly_map,
+        )
+
+    def judge(self, measured: Measurement, path: str | None) -> Judgement:
+        """What the thresholds say of a measurement: those of the group that ``path`` names, and of the zones."""
+        calibration, group = calibration_for(self.calibration, path)
+        return Judgement(
+            rule(measured.image_score, calibration, self.zone_plan, measured.judged),
+            map_thresholds(calibration, self.zone_plan, measured.judged),
+            calibration.threshold,
+            group,
         )
 
     def expected(self, source: Source, region: Region) -> Expected | None:
