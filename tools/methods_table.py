@@ -1,7 +1,7 @@
 """Write what the README and docs/methods say from the program and from measurements; with --check, fail where it has gone stale.
 
 - the table of methods in docs/methods/README.md, from DETECTORS and docs/results/methods-costs.json
-- the figures of each method at the end of its page, from docs/results/methods.json
+- the figures of each method at the end of its page, from docs/results/methods.json and methods-longer.json
 - src/andon/models/measured.json, from docs/results/methods-costs.json
 - the figures in the README, from docs/results/main.json
 
@@ -73,7 +73,7 @@ def wanted() -> Iterator[tuple[Path, str]]:
         front,
         between(front.read_text(encoding="utf-8"), FIGURES, END_FIGURES, main_figures(results("main.json"))),
     )
-    rows = results("methods.json")
+    rows = results("methods.json") + results("methods-longer.json")
     for name in DETECTORS:
         page = PAGES / f"{name}.md"
         if page.exists():

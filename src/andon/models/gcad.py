@@ -4,7 +4,7 @@ Bergmann, Batzner, Fauser, Sattlegger, Steger 2022, Beyond Dents and Scratches: 
 Anomaly Detection and Localization, International Journal of Computer Vision 130 (GCAD: global context anomaly
 detection).
 
-    L     = |E_loc - U(E_glo)|^2 / d_loc + |E_glo - R_glo|^2 / d_glo + |E_loc - R_loc|^2 / d_loc         (eq. 2 to 5)
+    L     = |E_loc - U(E_glo)|^2 / d_loc + |E_glo - R_glo|^2 / d_glo + |E_loc - R_loc|^2 / d_loc         (the loss)
     A_loc = |E_loc - R_loc|,  A_glo = |E_glo - R_glo|        at each position, the norm over the channels
     A     = (A_loc - mu_loc) / sigma_loc + (A_glo - mu_glo) / sigma_glo      mu, sigma of held-out good images
 
@@ -154,7 +154,7 @@ class GCAD(TrainedDetector):
         return self.descriptors.standardise(join(features, self.layers))
 
     def loss(self, images: Tensor, frozen: State | None = None) -> Tensor:
-        """L (), eq. 5, by means over the positions."""
+        """L (), by means over the positions."""
         return self._loss(images, frozen, whole_too=True)
 
     def _local_loss(self, images: Tensor, frozen: State | None = None) -> Tensor:
@@ -166,10 +166,10 @@ class GCAD(TrainedDetector):
         size = _size(e_loc)
         with learning(self.local_regressor, self.global_regressor):
             e_glo = _to(self.global_encoder(images), size)
-            loss = F.mse_loss(self.upsampling(e_glo), e_loc)  # eq. 3
-            loss = loss + F.mse_loss(_to(self.local_regressor(images), size), e_loc)  # eq. 2
+            loss = F.mse_loss(self.upsampling(e_glo), e_loc)  # the first term
+            loss = loss + F.mse_loss(_to(self.local_regressor(images), size), e_loc)  # the third
             if whole_too:
-                loss = loss + F.mse_loss(_to(self.global_regressor(images), size), e_glo)  # eq. 4
+                loss = loss + F.mse_loss(_to(self.global_regressor(images), size), e_glo)  # the second
         return loss
 
     def phases(self) -> Sequence[Phase | Look]:

@@ -3,9 +3,9 @@
 Zavrtanik, Kristan, Skocaj 2021, Reconstruction by inpainting for visual anomaly detection, Pattern Recognition 112.
 
     S_1 .. S_n  the k x k cells of the image, dealt at random into n disjoint sets of equal size        (section 3.1)
-    y           = sum over i of M_i net((1 - M_i) x),   M_i the pixels of S_i: each pixel inpainted once     (eq. 2)
-    L           = mean (x - y)^2 + mean (1 - SSIM(x, y)) + MSGMS(x, y),   k drawn from K for each batch   (eq. 3 to 7)
-    map         = mean over k in K, and over four scales, of 1 - GMS(x, y), smoothed                         (eq. 8)
+    y           = sum over i of M_i net((1 - M_i) x),   M_i the pixels of S_i: each pixel inpainted once     (inpainting)
+    L           = mean (x - y)^2 + mean (1 - SSIM(x, y)) + MSGMS(x, y),   k drawn from K for each batch   (the loss)
+    map         = mean over k in K, and over four scales, of 1 - GMS(x, y), smoothed                         (the anomaly map)
 
 Letters: x the image, y its reconstruction, K ``sizes``, n ``sets``, B images, H and W the image, T the tile of cells.
 
@@ -81,7 +81,7 @@ class RIAD(TrainedDetector):
         self.pattern = torch.stack([deal(TILE, TILE, self.sets) for _ in self.sizes]).to(self.pattern)
 
     def fill_in(self, images: Tensor, cells: Tensor, k: int) -> Tensor:
-        """y (B, 3, H, W), eq. 2, from x (B, 3, H, W) and the sets (rows, columns) of the cells of ``k`` pixels."""
+        """y (B, 3, H, W) from x (B, 3, H, W) and the sets (rows, columns) of the cells of ``k`` pixels."""
         size = (int(images.shape[2]), int(images.shape[3]))
         dealt = cells.repeat_interleave(k, 0).repeat_interleave(k, 1)[: size[0], : size[1]]  # (H, W)
         numbers = torch.arange(self.sets, device=dealt.device)[:, None, None, None]
