@@ -2,6 +2,8 @@
 
     python benchmarks/fusion.py ../shared/data/mvtec_loco_juice_bottle ../shared/data/mvtec_transistor
     python benchmarks/fusion.py line --methods patchcore fre gcad --steps 150   # "line": the synthetic inspection line
+    python benchmarks/fusion.py ../shared/data/mvtec_loco_juice_bottle line --methods patchcore fre gcad --steps 1000 --seeds 3
+    python benchmarks/fusion.py line --methods patchcore gcad --steps 2 --limit 24 --out /tmp/fusion.json   # to try it out
 
 Each method is fitted on the good training images but the held-out ones, all scores are taken through the detectors, and the
 fusions are andon.models.fusion's own arithmetic (Tails, RULES) on these scores: exactly what `--method a+b` answers.
@@ -19,6 +21,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +66,12 @@ def main() -> int:
     )
     parser.add_argument("sets", nargs="+", help="folders, or line")
     parser.add_argument("--methods", nargs="+", default=["patchcore", "fre"])
-    parser.add_argument("--steps", type=int, default=150, help="of methods that train")
+    parser.add_argument(
+        "--steps", type=int, default=150, help="of methods that train, such as gcad (its own default: 1000)"
+    )
+    parser.add_argument(
+        "--limit", type=int, help="good images to fit on, and tests of each kind: to try it out"
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS / "fusion.json")
     options = parser.parse_args()
@@ -87,8 +95,8 @@ def compared(name: str, options: argparse.Namespace) -> dict[str, Any]:
             root = write_line(Path(folder), train=120, test_good=40, per_defect=6, size=SIZES[LINE])
         samples = read_samples(root)
         size = SIZES.get(Path(name).name, SQUARE)
-        good = read([s for s in samples if s.split != "test" and not s.is_anomalous], size)
-        tested = [s for s in samples if s.split == "test"]
+        good = read([s for s in samples if s.split != "test" and not s.is_anomalous][: options.limit], size)
+        tested = some_of_each([s for s in samples if s.split == "test"], options.limit)
         test = read(tested, size)
     rows: dict[str, list[list[float | None]]] = {}
     seconds: dict[str, float] = {}
@@ -114,6 +122,17 @@ def compared(name: str, options: argparse.Namespace) -> dict[str, Any]:
                 )
     return {"size": size, "train": len(good) - HELD_OUT, "held_out": HELD_OUT, "test": len(tested),
             "rows": rows, **how(options)}  # fmt: skip
+
+
+def some_of_each(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
+    """At most ``limit`` good samples, and as many of each type of defect; None: all."""
+    seen: Counter[str] = Counter()
+    chosen = []
+    for sample in samples:
+        seen[sample.defect_type] += 1
+        if limit is None or seen[sample.defect_type] <= limit:
+            chosen.append(sample)
+    return chosen
 
 
 def how(options: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,9 @@ of every image, good and bad alike. Prints
 ``new``: another one on every image. Prints ``lot``: all images to fit on and for the threshold carry one and the same,
 as those of one lot do; those to test on are new. The synthetic line has such labels of its own.
 
-Each detector is judged as it is (``none``), fitted with the zone (``fit``), and with the zone given later: covered
+Each detector is judged as it is (``none``), fitted with the zone (``fit``), fitted with random prints drawn into the zone of
+every other image and the zone inspected (``prints``; methods without training see one such copy besides each image, or
+four; one in three of these prints is a label of the pasted ones' kind, which flatters them), and with the zone given later: covered
 (``cover``), or left out of the map with its measured halo (``halo``); a star marks which of the two Andon chooses,
 ``spots`` the share of planted spots by which it does.
 Blots (dark, 1/10 of the shorter side across) are planted beside the print, half a blot from it, and in its middle. Writes
@@ -42,6 +44,7 @@ from andon.data.synthetic import DEFECTS, draw
 from andon.data.synthetic_label import label_picture, print_text
 from andon.image import decode
 from andon.metrics import auroc
+from andon.models import DETECTORS
 from andon.nuisance import Zone, ZonePlan
 from andon.nuisance.plan import Treated
 from andon.pipeline import raw_scores
@@ -96,7 +99,8 @@ def pasted(pixels: Pixels, zone: Zone, seed: int) -> Pixels:
     label = label_picture(print_text(np.random.default_rng(seed)), 4.0).resize((len(columns), len(rows)))
     rng = np.random.default_rng([seed, 1])
     ink, paper = rng.uniform(0, 80, 3), rng.uniform(120, 255, 3)
-    picture = ink + np.asarray(label)[:: rng.choice([1, -1])] / 255 * (paper - ink)
+    turned = rng.choice([1, -1])
+    picture = ink + np.asarray(label)[::turned, ::turned] / 255 * (paper - ink)
     changed = pixels.copy()
     changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = np.rint(picture)
     return changed
@@ -173,6 +177,9 @@ def variants(
     plain = andon.fit(images.folder, **options)
     yield "none", plain
     yield "fit", andon.fit(images.folder, ignore=(zone,), **options)
+    yield "prints", andon.fit(images.folder, print_into=(zone,), **options)
+    if not DETECTORS[method].steps:
+        yield "prints, 4 copies", andon.fit(images.folder, print_into=(zone,), copies=4, **options)
     calibration = sorted(images.calibration.iterdir())
     covering = fit_plan((zone,), calibration, 65535)
     assert covering is not None
@@ -215,6 +222,14 @@ def table(rows: Sequence[dict[str, Any]], head: dict[str, str]) -> str:
     return "\n".join(text) + "\n"
 
 
+def head_of(script: str) -> dict[str, str]:
+    """What a page of results says of where they come from; one thread from here on."""
+    torch.set_num_threads(1)
+    return {"command": shlex.join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
+            "date": datetime.date.today().isoformat(), "cpu": platform.processor() or platform.machine(),
+            "versions": f"andon {andon.__version__}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"}  # fmt: skip
+
+
 def main() -> None:
     """Measure, and write the table after every detector."""
     parser = argparse.ArgumentParser(
@@ -228,11 +243,8 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=30)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "nuisance.json")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     size = tuple(map(int, options.size.split("x")))
-    head = {"command": shlex.join(["python", "benchmarks/nuisance.py", *sys.argv[1:]]),
-            "date": datetime.date.today().isoformat(), "cpu": platform.processor() or platform.machine(),
-            "versions": f"andon {andon.__version__}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"}  # fmt: skip
+    head = head_of("nuisance.py")
     rows: list[dict[str, Any]] = []
     for name in options.sets:
         zone = Zone.box("print", ZONES[name])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,33 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real inspection images (../shared/data) are not here")
     return folder
+
+
+@pytest.fixture
+def quick_records(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Records that neither wait for the disk nor for Argon2, for tests that are about something else."""
+    from argon2 import PasswordHasher
+
+    from andon.records import accounts, database
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(database, "SYNCHRONOUS", "OFF")
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(accounts, "_hasher", lambda: cheap)
+    accounts._nobodys_hash.cache_clear()
+    yield
+    accounts._nobodys_hash.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Ray cluster of two processors that ``--ray local`` uses; the folder that its workers know as ANDON_TEST_ONCE."""
+    ray = pytest.importorskip("ray")
+    folder = tmp_path_factory.mktemp("once")
+    own = {"ANDON_TEST_ONCE": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ.update(own)
+    ray.init(address="local", num_cpus=2, log_to_driver=False, include_dashboard=False)
+    yield folder
+    ray.shutdown()
+    for name in own:
+        del os.environ[name]

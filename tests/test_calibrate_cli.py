@@ -218,3 +218,41 @@ def test_no_threshold_is_drawn_where_there_is_none(line: Path, tmp_path: Path) -
     assert page.count("<svg") == 3
     assert "No threshold of its own: 5 good images" in page
     assert math.isnan(andon.load(tmp_path / "p.andon").calibration.groups["shift=late"].threshold)
+
+
+def test_the_cheapest_review_band_with_its_table(line: Path, tmp_path: Path) -> None:
+    done = run("calibrate", line / "part.andon", "--good", line / "good", "--bad", line / "bad", "--criterion", "cost",
+               "--cost-escape", 200, "--cost-review", 0.5, "--defect-rate", 0.01, "--plot", tmp_path / "c.html",
+               "-o", tmp_path / "p.andon", "-q")  # fmt: skip
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "expected cost a part" in done.output
+    assert "Expected cost a part, 1.0 % of them defective:" in done.output
+    rows = [row.split() for row in done.output.splitlines()]
+    (alone,) = [row[2:] for row in rows if row[:2] == ["without", "reviews"]]
+    (set_at,) = [row[2:] for row in rows if row[:2] == ["as", "set"]]
+    (reviewed,) = [row[2:] for row in rows if row[:2] == ["all", "reviewed"]]
+    assert float(set_at[-1]) <= min(float(alone[-1]), float(reviewed[-1]))
+    assert reviewed == ["0", "0", "0.5", "0.5"]
+    page = (tmp_path / "c.html").read_text()
+    assert "Expected cost a part, 1.0 % of them defective:" in page
+    assert page.count("<table>") == 2
+
+
+def test_no_cost_is_said_of_groups_without_defects(line: Path) -> None:
+    done = recalibrate(andon.load(line / "part.andon"), line / "good", line / "bad", Criterion("cost", cost_review=0.5),
+                       group_by="{shift}/*.png", fall_back=True)  # fmt: skip
+    told = {part.name: part.costs() is not None for part in done.parts()}
+    assert told == {"shift=day": True, "shift=late": False, "shift=night": True}
+
+
+def test_costs_are_checked_before_the_work(line: Path) -> None:
+    arguments = ("calibrate", line / "part.andon", "--good", line / "good")
+    done = run(*arguments, "--cost-review", 0.5)
+    assert "--review-tpr and --cost-review are for thresholds from defects; give --bad, too" in done.output
+    done = run(*arguments, "--bad", line / "bad", "--cost-review", 0.5)
+    assert str(done.exception) == "cost_review is for the criterion 'cost', got 'tpr'"
+    done = run(*arguments, "--bad", line / "bad", "--criterion", "cost", "--cost-review", -1)
+    assert str(done.exception) == "cost_review: expected a finite cost of at least 0, got -1.0"
+    with pytest.raises(SettingsError, match="review_rate and cost_review both set the review band"):
+        recalibrate(andon.load(line / "part.andon"), line / "good", line / "bad",
+                    Criterion("cost", cost_review=0.5), review_rate=0.1)  # fmt: skip

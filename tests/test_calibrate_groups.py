@@ -117,7 +117,7 @@ def test_a_group_decides_by_its_own_threshold() -> None:
 
 @pytest.mark.parametrize(("path", "which"), [
     ("/line/night/1.png", "the group shift=night has no threshold of its own"),
-    ("/line/late/1.png", "the group shift=late has no threshold of its own"),
+    ("/line/late/1.png", "the group shift=late was not there when the thresholds were set"),
     ("/line/day/1.jpg", "the path names no group"),
     (None, "the path names no group"),
 ])  # fmt: skip

@@ -14,7 +14,11 @@ from andon.engine import Reader
 from andon.errors import SettingsError
 from andon.image import Preprocessing, prepare
 from andon.models import DETECTORS
-from andon.pipeline.choosing import CANDIDATES, LEVEL, _best, choose, with_defects
+from andon.nuisance import Zone
+from andon.pipeline import FitOptions
+from andon.pipeline.choosing import CANDIDATES, LEVEL, Choice, _best, choose, with_defects
+from andon.pipeline.fitting import _chosen
+from andon.training import Plan
 from fakes import FakeBackbone, good_parts
 
 SIZE = (64, 96)
@@ -81,6 +85,35 @@ def test_settings_of_one_method_are_refused(good: Path) -> None:
         SettingsError, match="--method auto tries patchcore, padim, subspacead, .* bank_limit is not one"
     ):
         choose(sorted(good.iterdir()), reader(), {"bank_limit": 5})
+
+
+def test_the_trial_sees_what_the_fit_will(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zones where the part lies in each photograph, and prints drawn into others."""
+    seen = {}
+
+    def tried(paths: list[Path], reader: Reader, settings: object, *, plan: Plan, **rest: object) -> Choice:
+        seen["image"], seen["plan"] = reader.load(paths[0]), plan
+        return Choice("patchcore", "", {})
+
+    class Elsewhere:
+        """Finds every part in the lower half."""
+
+        @classmethod
+        def fit(cls, paths: list[Path], *, seed: int) -> Elsewhere:
+            return cls()
+
+        def places(self, pixels: np.ndarray, zones: tuple[Zone, ...]) -> list[np.ndarray]:
+            return [np.arange(pixels.shape[0])[:, None] + np.zeros(pixels.shape[1]) >= 32 for _ in zones]
+
+    monkeypatch.setattr("andon.pipeline.fitting.choose", tried)
+    monkeypatch.setattr("andon.pipeline.fitting.Aligner", Elsewhere)
+    zone = Zone.box("label", (0, 0, 0.5, 1))
+    options = FitOptions(size=SIZE, ignore=(zone,), align=True, print_into=(zone,), copies=3)
+    _chosen(good, options, {}, None)
+    assert seen["image"][:, 32:].std((1, 2)).max() < 1e-6
+    assert seen["image"][:, :32].std((1, 2)).min() > 0.01
+    assert seen["plan"].copies == 3
+    assert seen["plan"].augment.prints is not None
 
 
 def test_the_reason_is_kept_with_the_detector(good: Path, tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ LAYERS = {
     "models": 3,
     "training": 4, "engine": 4, "evaluate": 4, "audit": 4,
     "quantise": 1, "export": 5, "report": 5,
-    "runtime": 6,
+    "runtime": 6, "records": 6,
     "pipeline": 7, "app": 7, "federated": 7, "distributed": 7, "bench": 7,
     "cli": 8,
 }  # fmt: skip
 TORCH_FREE = ["errors", "types", "files", "cells", "path_pattern", "image", "artifact", "components", "outline", "runs", "heatmap", "metrics", "data",
-              "data.synthetic", "calibrate", "nuisance", "evaluate", "audit", "audit.kinds", "report", "runtime.predictor", "runtime.explain", "runtime.monitor",
+              "data.synthetic", "calibrate", "nuisance", "evaluate", "audit", "audit.kinds", "report", "runtime.predictor", "runtime.explain", "runtime.monitor", "runtime.line", "records", "runtime.server",
               "pipeline", "cli"]  # fmt: skip
 FILES = sorted(SRC.rglob("*.py"))
 
@@ -60,7 +60,8 @@ def test_runtime_imports_without_torch() -> None:
     """In a process where torch and every extra cannot be imported."""
     code = (
         "import sys\n"
-        "for name in ('torch', 'onnx', 'onnxscript', 'safetensors', 'matplotlib', 'jinja2', 'scipy', 'sklearn'):\n"
+        "for name in ('torch', 'onnx', 'onnxscript', 'safetensors', 'matplotlib', 'jinja2', 'scipy', 'sklearn',\n"
+        "             'fastapi', 'uvicorn', 'prometheus_client', 'sqlalchemy', 'argon2'):\n"
         "    sys.modules[name] = None\n"
         "import andon\n"
         f"import importlib\nfor name in {TORCH_FREE!r}:\n    importlib.import_module('andon.' + name)\n"

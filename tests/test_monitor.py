@@ -5,22 +5,27 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from andon.errors import SettingsError
-from andon.runtime.monitor import DriftEvent, Monitor, Reference
+from andon.runtime.monitor import MEASURES, DriftEvent, Monitor, Reference
 from andon.runtime.monitor.appearance import NAMES
 from andon.runtime.monitor.charts import Chart, cusum_limit, cusum_run_length, ewma_limit, ewma_run_length
 from andon.runtime.monitor.conformal import Ranks, rounded
-from andon.runtime.monitor.events import describe
+from andon.runtime.monitor.events import advice, describe, retell
+from andon.runtime.monitor.following import _noted
 from andon.runtime.monitor.martingale import STAKES, Mixture, reserve
 from andon.runtime.monitor.reference import Picture
 from andon.runtime.monitor.watch import KEPT, Counted, History, Ranked
+from andon.runtime.words import words_of
+from andon.types import Verdict
 
 IDENTITY = "00000007" * 8
+VERDICT = Verdict("a.png", "pass", 0.5, 1.0, 2.0, (), "no deviation above the threshold", (64, 96))
 
 
 def scores(rng: np.random.Generator, count: int) -> list[float]:
@@ -341,3 +346,19 @@ def test_what_is_refused() -> None:
 )
 def test_words(measure: str, upwards: bool, before: float, now: float, words: str) -> None:
     assert describe(measure, 7, upwards, before, now) == words
+
+
+@pytest.mark.parametrize("language", ["de", "fr"])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_every_message_and_advice_in_every_language(language: str, measure: str) -> None:
+    words = words_of(language)
+    for upwards in (True, False):
+        now = 0.3 if upwards else -0.3
+        event = DriftEvent(measure, 9, "a.png", 4310, upwards, 0.0, now, 0.001, "in English")
+        told = retell(event, words)
+        assert told == replace(event, message=told.message)  # the numbers stay
+        assert told.message != describe(measure, 4310, upwards, 0.0, now)
+        assert f"4{words['language.thousands']}310" in told.message
+        assert advice(event, words) != advice(event)
+    (noted,) = _noted(VERDICT, [event], words).notes
+    assert noted == words["drift.note"].format(message=told.message)

@@ -21,9 +21,20 @@ from andon.cli.show import command as show
 from andon.data.augment import Augmentation
 from andon.data.prints import Prints
 from andon.image import Preprocessing
-from andon.nuisance import Treated, Zone, ZonePlan, draw_zones, read_zones, write_zones, zones_of_mask
+from andon.nuisance import (
+    Treated,
+    Zone,
+    ZonePlan,
+    check_zones,
+    draw_zones,
+    drawn_on,
+    read_zones,
+    write_zones,
+    zones_of_mask,
+)
 from andon.nuisance.align import Aligner
 from andon.nuisance.halo import measure_reach, peaks_beyond
+from andon.nuisance.overlay import INK
 from andon.nuisance.plan import distance_steps, grown, mean_colours
 from andon.nuisance.stored import ALIGNMENT, stored_plan
 from andon.nuisance.zones import polygon_mask
@@ -171,6 +182,32 @@ def test_a_painted_mask(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(andon.DataError, match=r"there is no file .*zones.json with zones"):
         read_zones(tmp_path / "zones.json")
+
+
+@pytest.mark.parametrize(
+    ("zones", "drawn", "message"),
+    [
+        ((LABEL,), (1200, 1600), r"drawn on a photograph of 1200 x 1600 pixels .*, these have 64 x 96: another shape"),
+        ((Zone.box("tiny", (0.5, 0.5, 0.501, 0.501)),), None, "zone 'tiny' holds no pixel of a photograph of 64 x 96"),
+        ((Zone.box("all", (0, 0, 1, 1)),), None, "take up 100% of the photograph .*: at most 90% can be ignored"),
+    ],
+)  # fmt: skip
+def test_zones_that_do_not_suit_the_photographs(zones: tuple[Zone, ...], drawn: tuple[int, int] | None,
+                                                message: str) -> None:  # fmt: skip
+    with pytest.raises(andon.DataError, match=message):
+        check_zones(zones, SIZE, drawn)
+    check_zones((LABEL,), SIZE, (640, 960))
+    looser = Zone.box("all", (0, 0, 1, 1), treatment="looser")
+    check_zones((looser,), SIZE)
+
+
+def test_files_say_on_what_they_were_drawn(good: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.eye(32, dtype=np.uint8)).save(tmp_path / "mask.png")
+    assert drawn_on(tmp_path / "mask.png") == (32, 32)
+    assert drawn_on(write_zones(tmp_path / "zones.json", (LABEL,))) is None
+    for keyword in ("ignore", "print_into"):
+        with pytest.raises(andon.DataError, match="drawn on a photograph of 32 x 32 pixels"):
+            andon.fit(good, size=SIZE, backbone=FakeBackbone(), **{keyword: tmp_path / "mask.png"})
 
 
 # --- one photograph
@@ -416,6 +453,15 @@ def test_a_looser_zone_has_a_threshold_of_its_own_and_is_named(plain: andon.Pred
     assert verdict.decision == "fail"
     assert verdict.sentence.endswith("; judged by the own threshold of the zone 'label'")
     assert any(note.startswith("zone 'label': ") for note in verdict.notes)
+
+
+def test_names_in_the_picture_do_not_hide_each_other() -> None:
+    zones = [Zone.box("one", (0.3, 0.1, 0.4, 0.5)), Zone.box("two", (0.31, 0.1, 0.41, 0.5))]
+    pixels = np.zeros((200, 300, 3), np.uint8)
+    both = draw_zones(pixels, zones)
+    plates = (both == INK["ignore"]).all(-1).sum()
+    alone = [(draw_zones(pixels, [zone]) == INK["ignore"]).all(-1).sum() for zone in zones]
+    assert plates == pytest.approx(sum(alone), rel=0.02)
 
 
 def test_the_picture_of_the_zones(covered: andon.Predictor, good: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from andon.report import (
     write_report,
 )
 from andon.report.content import NBSP, Outcome
+from andon.runtime.words import words_of
 from andon.types import Calibration, Curve, Evaluation, Failure, Metric, Region, ScoreRow, Verdict
 
 NOMINAL = tuple(float(x) for x in np.linspace(0.5, 2.0, 99))
@@ -264,7 +265,7 @@ def test_a_missing_package_names_its_extra(
 
 def test_report_with_ground_truth_says_what_was_found(page: str) -> None:
     words = plain(page)
-    assert "Of 21 good parts 1 failed (0.8–23 %); of 5 defective parts 2 were caught." in words
+    assert "Of 21 good parts 1 failed (0.8–23 %); of 5 defective parts 2 were caught (12–77 %)." in words
     assert (
         "The false alarms agree with the promise of at most 3 %, but 21 good parts are too few to prove it."
         in words
@@ -325,7 +326,7 @@ def test_report_without_ground_truth(tmp_path: Path) -> None:
     shown = [verdict(f"{i}.png", 1.0) for i in range(150)] + [verdict("r.png", 1.9), verdict("f.png", 5.0)]
     text = written(tmp_path, verdicts=shown, picture=picture)
     words = plain(text)
-    assert "Of 152 parts 150 passed, 1 needs a person and 1 failed." in words
+    assert "Of 152 parts 150 passed, 1 needs a person and 1 failed (0.1–3.6 %)." in words
     assert "If all of them were good, at most about 5 false alarms would be expected." in words
     assert "What was stopped" in words
     assert words.index("f.png ✕ Fail") < words.index("r.png ? Review")
@@ -362,9 +363,35 @@ def test_conclusion_judges_the_promise_by_the_interval() -> None:
 def test_conclusion_without_escapes_counts_the_reviews() -> None:
     said = content.conclusion(outcome("fail", 29, True) + outcome("review", 1, True), CALIBRATION)
     assert [s.replace(NBSP, " ") for s in said] == [
-        "Of 30 defective parts 29 were caught.",
+        "Of 30 defective parts 29 were caught (83–99.4 %).",
         "No defective part passed unnoticed: the other went to review.",
     ]
+
+
+def test_the_decisions_in_another_language(tmp_path: Path) -> None:
+    told = written(
+        tmp_path,
+        verdicts=[verdict("f.png", 5.0), verdict("g.png", 1.0)],
+        picture=picture,
+        words=words_of("de"),
+    )
+    said = plain(told)
+    assert "f.png ✕ NIO" in said
+    assert "✓ IO 1" in said
+    assert "– NICHT GEPRÜFT 0" in said
+    assert '<p lang="de">' in told
+
+
+def test_thresholds_by_group_are_listed(tmp_path: Path) -> None:
+    groups = {
+        "shift=day": CALIBRATION,
+        "shift=late": replace(CALIBRATION, threshold=math.nan, method="none", statement="none"),
+    }
+    calibration = replace(CALIBRATION, group_by="{shift}/*", groups=groups)
+    said = plain(written(tmp_path, verdicts=[verdict("f.png", 5.0)], calibration=calibration))
+    assert f"shift=day {content.number(CALIBRATION.threshold)} {CALIBRATION.statement}" in said
+    assert "shift=late – none" in said
+    assert "all others – for review" in said
 
 
 def test_nothing_and_nothing_readable(tmp_path: Path) -> None:

@@ -20,16 +20,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from andon.data import batches
+from andon.data.augment import Augmentation
 from andon.errors import AndonError, DataError, SettingsError
+from andon.image import Tiles
 from andon.models.base import Detector
 from andon.training import NO_HELD_OUT, Images, Machine, Plan, Record, Trainer
 from andon.training.checkpoint import Checkpoint, Keeper, Kept, held_back, read_checkpoint, write_checkpoint
 from andon.training.frozen import CacheReport
 from andon.types import Sample
 
-__all__ = ["Checkpoint", "FitReport", "Reader", "fingerprint", "fit", "read_checkpoint", "write_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "FitReport",
+    "Reader",
+    "fingerprint",
+    "fit",
+    "read_checkpoint",
+    "require_readable",
+    "write_checkpoint",
+]
 
-Load = Callable[[Path], NDArray[np.float32]]  # path -> (3, H, W) float32 in [0, 1], or (n, 3, H, W): n tiles
+# path -> (3, H, W) float32 in [0, 1]; or n tiles of a photograph, (n, 3, H, W), or made when asked for
+Load = Callable[[Path], NDArray[np.float32] | Tiles]
 Progress = Callable[[str, int, int], None]  # phase, done, total
 OnLoss = Callable[[float], None]  # the mean of the latest losses
 
@@ -63,17 +75,22 @@ class Batch(NamedTuple):
     """Images read together, and what reading them used up."""
 
     images: Tensor | None  # (B, 3, H, W)
-    used: int  # paths, the broken ones included
+    used: int  # paths, the broken ones included; of a photograph in several batches, with the last one
     skipped: list[tuple[str, str]]  # (path, reason)
+    whole: bool = True  # no photograph has some tiles in this batch and further ones in the next
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How images come from disk: ``load`` each, ``batch_size`` together, by ``workers`` threads."""
+    """How images come from disk: ``load`` each, ``batch_size`` together, by ``workers`` threads.
+
+    ``ahead``: photographs decoded ahead at most; None: ``batch_size`` + ``workers``.
+    """
 
     load: Load
     batch_size: int = 8
     workers: int = 2
+    ahead: int | None = None
 
     def batches(self, paths: Iterable[Path]) -> Iterator[Batch]:
         """The images in order; the last batch has none where the last files cannot be read."""
@@ -83,10 +100,18 @@ class Reader:
             skipped.append((str(sample.path), str(error)))
 
         found = batches(
-            paths, self.load, self.batch_size, workers=self.workers, on_error="skip", on_skip=skip
+            paths,
+            self.load,
+            self.batch_size,
+            workers=self.workers,
+            ahead=self.ahead,
+            on_error="skip",
+            on_skip=skip,
         )
         for images, samples in found:
-            yield Batch(torch.from_numpy(images), len(samples) + len(skipped), list(skipped))
+            yield Batch(
+                torch.from_numpy(images), len(samples) + len(skipped), list(skipped), whole=bool(samples)
+            )
             skipped.clear()
         if skipped:
             yield Batch(None, len(skipped), skipped)
@@ -94,6 +119,10 @@ class Reader:
     def tensors(self, paths: Iterable[Path]) -> Iterator[Tensor]:
         """The images alone, (B, 3, H, W)."""
         yield from (batch.images for batch in self.batches(paths) if batch.images is not None)
+
+
+# The pass over the images: shows them all to the detector, tells the report what could not be read, keeps the end of it.
+Observe = Callable[[Detector, Sequence[Path], Reader, Keeper, Progress, FitReport, Machine], None]
 
 
 def fit(
@@ -106,11 +135,13 @@ def fit(
     progress: Progress | None = None,
     plan: Plan | None = None,
     on_loss: OnLoss | None = None,
+    observe: Observe | None = None,
 ) -> FitReport:
     """What fitting ``detector`` on the nominal images ``paths`` did; the detector is closed, and on the CPU, afterwards.
 
     A broken image is skipped and reported. ``held_out``: nominal images for ``close`` and early stopping alone.
-    ``on_loss`` is told the mean of the latest losses after every training step, before ``progress`` is.
+    ``on_loss`` is told the mean of the latest losses after every training step, before ``progress`` is. ``observe``: the
+    pass over the images where it is not to be made here (:class:`andon.distributed.RayObserver`).
     Raises :class:`DataError` when no image can be read, :class:`SettingsError` when the checkpoint to resume
     belongs to another fit, when ``plan`` asks for what this machine cannot do, and when training diverges.
     """
@@ -127,7 +158,8 @@ def fit(
     try:
         kept = _begin(detector, keeper, report)
         if kept is None or kept.training is None:
-            _observe(detector, paths, _varied(reader, detector, paths, plan), keeper, say, report, machine)
+            go = observe or _observe
+            go(detector, paths, _varied(reader, detector, paths, plan), keeper, say, report, machine)
         report.images = len(paths) - len(report.skipped)
         if detector.steps:
             job = _Job(detector, paths, held_out, reader, plan, machine, keeper, say, on_loss, report)
@@ -168,8 +200,10 @@ def _varied(reader: Reader, detector: Detector, paths: Sequence[Path], plan: Pla
         return reader
     numbers = {path: number for number, path in enumerate(paths)}
 
-    def load(path: Path) -> NDArray[np.float32]:
+    def load(path: Path) -> NDArray[np.float32] | Tiles:
         image = reader.load(path)
+        if isinstance(image, Tiles):
+            return _with_copies(image, varied, plan.copies, detector.seed, numbers[path])
         tiles = image if image.ndim == 4 else image[None]
         copies = [
             varied.tiles(tiles, seed=detector.seed, epoch=copy, number=numbers[path])
@@ -178,6 +212,17 @@ def _varied(reader: Reader, detector: Detector, paths: Sequence[Path], plan: Pla
         return np.concatenate([tiles, *copies])
 
     return replace(reader, load=load)
+
+
+def _with_copies(tiles: Tiles, varied: Augmentation, copies: int, seed: int, number: int) -> Tiles:
+    """The tiles, followed by ``copies`` varied versions of them."""
+
+    def make(index: int) -> NDArray[np.float32]:
+        copy, tile = divmod(index, tiles.count)
+        image = tiles.make(tile)
+        return image if copy == 0 else varied(image, seed=seed, epoch=copy - 1, number=number, tile=tile)
+
+    return Tiles(tiles.count * (1 + copies), make)
 
 
 def _begin(detector: Detector, keeper: Keeper, report: FitReport) -> Kept | None:
@@ -200,13 +245,15 @@ def _observe(detector: Detector, paths: Sequence[Path], reader: Reader, keeper: 
 
     try:
         with held_back() as let_stop:
-            for images, used, skipped in reader.batches(paths[done:]):
+            for images, used, skipped, complete in reader.batches(paths[done:]):
                 whole = False
                 if images is not None:
                     detector.observe(images.to(machine.device))
                 done += used
                 report.skipped += skipped
-                whole = True
+                whole = complete
+                if not whole:
+                    continue
                 say("observe", done, len(paths))
                 if keeper.due:
                     save()
@@ -215,10 +262,15 @@ def _observe(detector: Detector, paths: Sequence[Path], reader: Reader, keeper: 
         if whole:
             save()
         raise
+    require_readable(report, paths)
+    save()
+
+
+def require_readable(report: FitReport, paths: Sequence[Path]) -> None:
+    """Raise :class:`DataError` where none of ``paths`` could be read."""
     if len(report.skipped) == len(paths):
         reasons = "; ".join(reason for _, reason in report.skipped[:3])
         raise DataError(f"none of the {len(paths)} images could be read. {reasons}")
-    save()
 
 
 @dataclass

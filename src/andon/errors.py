@@ -11,6 +11,7 @@
     ├── CalibrationError            scores from which no threshold can be had
     ├── MetricError                 a metric is not defined on what was given
     ├── BusyError                   another process is writing the same thing
+    ├── AccessError                 a name or password is wrong, or that person may not do this
     └── MissingExtraError           an optional package is not installed
 
 A message says what was expected, what came, and what to do next.
@@ -55,6 +56,10 @@ class MetricError(AndonError, ValueError):
 
 class BusyError(AndonError):
     """Another process is writing the same thing."""
+
+
+class AccessError(AndonError):
+    """A name or password is wrong, or that person may not do this."""
 
 
 class MissingExtraError(AndonError, ImportError):

@@ -25,6 +25,7 @@ Pixels = NDArray[np.uint8]
 # yellow the short way round.
 _CONTROL_POINTS = ((0.30, 0.13, 285.0), (0.46, 0.20, 315.0), (0.62, 0.21, 375.0), (0.78, 0.17, 420.0),
                    (0.94, 0.15, 465.0))  # fmt: skip
+_BAND = 1_000_000  # pixels coloured at a time: 90 bytes each
 _FADE = 0.2  # share of the scale over which the overlay fades in: from `low` to the map threshold
 
 
@@ -71,9 +72,12 @@ def overlay(
     opacity = alpha * np.minimum(np.arange(256, dtype=np.float32) / (255 * _FADE), 1)[:, None]
     kept, added = 1 - opacity, palette() * opacity  # (256, 1) and (256, 3)
     picture = pixels.copy()
-    shown = resized > low
-    levels = _levels(resized[shown], low, high)
-    picture[shown] = np.rint(picture[shown] * kept[levels] + added[levels]).astype(np.uint8)
+    rows = max(1, _BAND // pixels.shape[1])
+    for top in range(0, pixels.shape[0], rows):
+        band, values = picture[top : top + rows], resized[top : top + rows]
+        shown = values > low
+        levels = _levels(values[shown], low, high)
+        band[shown] = np.rint(band[shown] * kept[levels] + added[levels]).astype(np.uint8)
     return picture
 
 

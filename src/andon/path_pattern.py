@@ -33,30 +33,42 @@ class PathPattern:
 
     @classmethod
     @lru_cache(maxsize=64)
-    def parse(cls, text: str) -> PathPattern:
-        """The pattern that ``text`` writes. Raises :class:`SettingsError` where it names no group, or two meet."""
+    def parse(cls, text: str, option: str = "group_by") -> PathPattern:
+        """The pattern that ``text``, the value of ``option``, writes.
+
+        Raises :class:`SettingsError` where it has no {name}, or two meet.
+        """
         pieces: list[str] = []
         names: list[str] = []
         open_before = False  # the piece before has no fixed end
         for token in _TOKEN.finditer(text.replace("\\", "/")):
             literal, name = token["literal"], token["name"]
             if token["wrong"]:
-                _refuse(text, f"{token['wrong']!r} belongs to no {{name}}")
+                _refuse(option, text, f"{token['wrong']!r} belongs to no {{name}}")
             if literal is None and open_before:
-                _refuse(text, f"nothing stands between {token[0]!r} and what is before it")
+                _refuse(option, text, f"nothing stands between {token[0]!r} and what is before it")
             if name in names:
-                _refuse(text, f"{{{name}}} stands in it twice")
+                _refuse(option, text, f"{{{name}}} stands in it twice")
             names += [name] if name else []
             pieces.append(re.escape(literal) if literal else _open_piece(token[0], name))
             open_before = literal is None and token[0] != "?"
         if not names:
-            _refuse(text, "it has no {name}")
+            _refuse(option, text, "it has no {name}")
         return cls(text, re.compile(rf"(?:^|/){''.join(pieces)}$"))
 
     def group_of(self, path: str) -> str | None:
         """The name of the group of the image at ``path``, or None where the path does not fit the pattern."""
+        fields = self.fields_of(path)
+        return None if fields is None else ", ".join(f"{name}={value}" for name, value in fields.items())
+
+    def fields_of(self, path: str) -> dict[str, str] | None:
+        """{name: text} of the pattern's names in ``path``, or None where the path does not fit.
+
+        >>> PathPattern.parse("{part}_{side}.png").fields_of("in/A17_left.png")
+        {'part': 'A17', 'side': 'left'}
+        """
         found = self.expression.search(PurePath(path).as_posix())
-        return ", ".join(f"{name}={value}" for name, value in found.groupdict().items()) if found else None
+        return found.groupdict() if found else None
 
 
 def group_names(group_by: str, paths: Iterable[Path]) -> dict[Path, str]:
@@ -80,5 +92,5 @@ def _open_piece(token: str, name: str | None) -> str:
     return rf"(?P<{name}>[^/]+?)" if name else {"*": "[^/]*", "?": "[^/]"}[token]
 
 
-def _refuse(text: str, reason: str) -> None:
-    raise SettingsError(f"group_by: expected a pattern of paths {_EXAMPLE}, got {text!r}: {reason}")
+def _refuse(option: str, text: str, reason: str) -> None:
+    raise SettingsError(f"{option}: expected a pattern of paths {_EXAMPLE}, got {text!r}: {reason}")

@@ -14,6 +14,7 @@ later lots, not on neighbours of the images that were fitted.
 """
 
 from andon.calibrate.conformal import check_share, images_needed, promised_rate
+from andon.calibrate.costs import Costs, Expected, cheapest_band, expected_cost
 from andon.calibrate.decision import decide, outcome_table, score01
 from andon.calibrate.differences import Differences, group_differences
 from andon.calibrate.extrapolated import calibrate_extrapolated
@@ -27,12 +28,14 @@ from andon.calibrate.groups import (
     with_groups,
 )
 from andon.calibrate.storage import calibration_from_dict, calibration_to_dict
-from andon.calibrate.thresholds import calibrate, measured, uncalibrated
-from andon.calibrate.with_defects import calibrate_with_defects
+from andon.calibrate.thresholds import calibrate, measured, percent, require_images, uncalibrated
+from andon.calibrate.with_defects import calibrate_with_defects, check_criterion
 from andon.path_pattern import PathPattern
 
 __all__ = [
+    "Costs",
     "Differences",
+    "Expected",
     "PathPattern",
     "calibrate",
     "calibrate_extrapolated",
@@ -41,16 +44,21 @@ __all__ = [
     "calibration_from_dict",
     "calibration_of_group",
     "calibration_to_dict",
+    "cheapest_band",
+    "check_criterion",
     "check_share",
     "decide",
+    "expected_cost",
     "group_differences",
     "group_images_needed",
     "group_paths",
     "images_needed",
     "measured",
     "outcome_table",
+    "percent",
     "promised_rate",
     "refused_group",
+    "require_images",
     "score01",
     "too_few",
     "uncalibrated",

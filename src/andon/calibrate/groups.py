@@ -77,7 +77,12 @@ def calibration_for(calibration: Calibration, path: str | None) -> tuple[Calibra
     deciding = calibration_of_group(calibration, name)
     if name is not None and deciding is calibration.groups.get(name) and not math.isnan(deciding.threshold):
         return deciding, f"threshold of the group {name}"
-    which = f"the group {name} has no threshold of its own" if name else "the path names no group"
+    if name is None:
+        which = "the path names no group"
+    elif name in calibration.groups:
+        which = f"the group {name} has no threshold of its own"
+    else:
+        which = f"the group {name} was not there when the thresholds were set"
     by_all = "decided by the threshold of all groups" if calibration.fall_back else "a person should look"
     return deciding, f"{which}: {by_all}"
 

@@ -61,7 +61,7 @@ def calibrate(
     scores = sorted_scores(nominal_scores, "nominal")
     n = len(scores)
     if strict:
-        _require_images(n, target_rate, confidence)
+        require_images(n, target_rate, confidence)
     k, method, statement = _choose_order(n, target_rate, confidence)
     threshold = float(scores[k - 1])
     return Calibration(
@@ -176,15 +176,19 @@ def exact_percent(rate: float) -> str:
     return f"{text}0 %" if text.endswith(".") else f"{text} %"
 
 
-def _require_images(n: int, target_rate: float, confidence: float) -> None:
+def require_images(n: int, target_rate: float, confidence: float) -> None:
     """Raise :class:`CalibrationError` unless n scores suffice to promise ``target_rate`` with ``confidence``."""
     needed = images_needed(target_rate, confidence)
     if n < needed:
-        held = percent(promised_rate(n, n, confidence))
+        held = (
+            f"From these at most {percent(promised_rate(n, n, confidence))} can be promised: ask for that rate, or do"
+            if n
+            else "Do"
+        )
         raise CalibrationError(
             f"no threshold: {exact_percent(target_rate)} false alarms cannot be promised with {100 * confidence:.10g} % "
-            f"confidence from {count_images(n)}; {needed:,} are needed, {needed - n:,} more. From these at most {held} "
-            "can be promised: ask for that rate, or do without --strict (strict=False) and read the statement."
+            f"confidence from {count_images(n)}; {needed:,} are needed, {needed - n:,} more. {held} "
+            "without --strict (strict=False) and read the statement."
         )
 
 

@@ -5,17 +5,20 @@ Letters: n good images, m defective ones.
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from andon.calibrate.conformal import SLACK, check_share, promised_rate
+from andon.calibrate.costs import Costs, cheapest_band, expected_cost
+from andon.calibrate.decision import outcome_table
 from andon.calibrate.thresholds import (
     Values,
     check_review_rate,
     measured,
+    percent,
     place_map_threshold,
     place_review_threshold,
     sorted_scores,
@@ -23,7 +26,9 @@ from andon.calibrate.thresholds import (
 from andon.errors import SettingsError
 from andon.types import Calibration
 
+Floats = NDArray[np.float64]
 Criterion = Literal["tpr", "f1", "cost", "youden"]
+_NO_BAND = "no review band is needed for the defects that must not pass"
 
 
 def calibrate_with_defects(
@@ -34,6 +39,7 @@ def calibrate_with_defects(
     required_tpr: float = 0.99,
     cost_escape: float = 10.0,
     cost_false_alarm: float = 1.0,
+    cost_review: float | None = None,
     defect_rate: float | None = None,
     confidence: float = 0.95,
     review_rate: float = 0.05,
@@ -46,6 +52,8 @@ def calibrate_with_defects(
     largest F1 of the defects; ``youden`` the largest TPR - FPR; ``cost`` the least of ``cost_escape`` x
     escapes + ``cost_false_alarm`` x false alarms, a part being defective with ``defect_rate`` (default: as
     among the images given). Equal thresholds: the lowest, which lets fewer defects escape.
+    cost_review: of a person's look at a part, for ``cost``: both thresholds are then set together, at the least expected
+    cost of escapes, false alarms and reviews (:func:`andon.calibrate.costs.cheapest_band`), whatever ``review_rate`` says.
     review_rate, map_peaks: as for :func:`calibrate`; map regions allow at least 1 % of good images.
     review_tpr: the share of defects that must not pass, so fail or be reviewed; the review band is then as narrow as
     that allows, whatever ``review_rate`` says.
@@ -57,31 +65,31 @@ def calibrate_with_defects(
 
     Raises :class:`CalibrationError` and :class:`SettingsError` as :func:`calibrate` does.
     """
-    check_share("required_tpr", required_tpr, one_allowed=True)
     check_share("confidence", confidence)
     check_review_rate(review_rate)
-    if review_tpr is not None:
-        check_share("review_tpr", review_tpr, one_allowed=True)
+    check_criterion(criterion, required_tpr, review_tpr, cost_review)
     nominal = sorted_scores(nominal_scores, "nominal")
     anomalous = sorted_scores(anomalous_scores, "anomalous")
     n, m = len(nominal), len(anomalous)
     share = m / (n + m) if defect_rate is None else defect_rate
-    _check_costs(cost_escape, cost_false_alarm, share)
+    costs = Costs(cost_escape, cost_false_alarm, share, cost_review)
     thresholds = _candidates(np.union1d(nominal, anomalous))
     alarms = n - np.searchsorted(nominal, thresholds, side="right")
     caught = m - np.searchsorted(anomalous, thresholds, side="right")
-    costs = (share * cost_escape / m, (1 - share) * cost_false_alarm / n)
     best = _best(criterion, alarms, caught, n, m, required_tpr, costs)
     threshold, false_alarms = float(thresholds[best]), int(alarms[best])
     expected_rate = min(false_alarms + 1, n) / (n + 1)
-    statement = _measured_statement(false_alarms, n, int(caught[best]), m, confidence)
-    if review_tpr is None:
+    review: float | None
+    if cost_review is None and review_tpr is None:
         review = place_review_threshold(nominal, threshold, review_rate)
     else:
-        at = _highest_with(caught, review_tpr, m)
-        review = float(thresholds[at]) if at < best else None
-        statement += _review_statement(review, nominal, anomalous, threshold, confidence)
-    return Calibration(
+        lower = (
+            cheapest_band(alarms, caught, n, m, costs)[0]
+            if review_tpr is None
+            else _highest_with(caught, review_tpr, m)
+        )
+        review = float(thresholds[lower]) if lower < best else None
+    made = Calibration(
         threshold=threshold,
         review_threshold=review,
         map_threshold=place_map_threshold(map_peaks, n, max(expected_rate, 0.01), threshold),
@@ -90,8 +98,25 @@ def calibrate_with_defects(
         confidence=confidence,
         nominal_scores=tuple(nominal.tolist()),
         method=criterion,
-        statement=statement + ("; good and defective scores overlap" if nominal[-1] >= anomalous[0] else ""),
+        statement="",
     )
+    no_band = _no_band_pays(costs) if cost_review is not None else _NO_BAND if review_tpr is not None else ""
+    return replace(made, statement=_statement(made, nominal, anomalous, costs, no_band))
+
+
+def check_criterion(
+    criterion: str, required_tpr: float, review_tpr: float | None, cost_review: float | None
+) -> None:
+    """Raise :class:`SettingsError` for shares outside their ranges, and for rules that do not go together."""
+    if criterion not in get_args(Criterion):
+        raise SettingsError(f"criterion: expected 'tpr', 'f1', 'cost' or 'youden', got {criterion!r}")
+    check_share("required_tpr", required_tpr, one_allowed=True)
+    if review_tpr is not None:
+        check_share("review_tpr", review_tpr, one_allowed=True)
+    if cost_review is not None and criterion != "cost":
+        raise SettingsError(f"cost_review is for the criterion 'cost', got {criterion!r}")
+    if cost_review is not None and review_tpr is not None:
+        raise SettingsError("cost_review and review_tpr both set the review band; give one of them")
 
 
 def _best(
@@ -101,22 +126,16 @@ def _best(
     n: int,
     m: int,
     required_tpr: float,
-    costs: tuple[float, float],
+    costs: Costs,
 ) -> int:
-    """Which threshold is best, by the false alarms and the defects caught at each (T,), thresholds upwards.
-
-    ``costs``: of one escape and of one false alarm among these images.
-    """
+    """Which threshold is best, by the false alarms and the defects caught at each (T,), thresholds upwards."""
     if criterion == "tpr":
         return _highest_with(caught, required_tpr, m)
     if criterion == "f1":
         return int(np.argmax(2 * caught / (caught + alarms + m)))
     if criterion == "youden":
         return int(np.argmax(caught * n - alarms * m))
-    if criterion == "cost":
-        cost = costs[0] * (m - caught) + costs[1] * alarms
-        return int(np.flatnonzero(cost <= cost.min() * (1 + SLACK))[0])
-    raise SettingsError(f"criterion: expected 'tpr', 'f1', 'cost' or 'youden', got {criterion!r}")
+    return cheapest_band(alarms, caught, n, m, costs)[1]
 
 
 def _highest_with(caught: NDArray[np.intp], share: float, m: int) -> int:
@@ -124,7 +143,7 @@ def _highest_with(caught: NDArray[np.intp], share: float, m: int) -> int:
     return int(np.flatnonzero(caught >= share * m - SLACK)[-1])
 
 
-def _candidates(distinct: NDArray[np.float64]) -> NDArray[np.float64]:
+def _candidates(distinct: Floats) -> Floats:
     """One threshold for each way to divide the ascending ``distinct`` scores: below, between, at the last."""
     below, above = distinct[:-1], distinct[1:]
     middle = below / 2 + above / 2
@@ -132,35 +151,43 @@ def _candidates(distinct: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([[np.nextafter(distinct[0], -np.inf)], middle, distinct[-1:]])
 
 
-def _measured_statement(alarms: int, n: int, caught: int, m: int, confidence: float) -> str:
+def _statement(made: Calibration, nominal: Floats, anomalous: Floats, costs: Costs, no_band: str) -> str:
+    """What ``made`` comes to on these images.
+
+    ``no_band``: what is said in the place of a review band that was looked for and is none; "" where none was looked for.
+    """
+    caught, alarms = int((anomalous > made.threshold).sum()), int((nominal > made.threshold).sum())
+    said = [
+        f"on the calibration images {measured(caught, len(anomalous), made.confidence)} of the defects and "
+        f"{measured(alarms, len(nominal), made.confidence)} of the good parts fail, in brackets the "
+        f"{100 * made.confidence:.10g} % intervals"
+    ]
+    if no_band:
+        said.append(no_band if made.review_threshold is None else _review_statement(made, nominal, anomalous))
+    if made.method == "cost":
+        cost = expected_cost(made, nominal, anomalous, costs).total
+        said.append(f"expected cost a part {cost:.4g}, {percent(costs.defect_rate)} of them defective")
+    if nominal[-1] >= anomalous[0]:
+        said.append("good and defective scores overlap")
+    return "; ".join(said)
+
+
+def _review_statement(made: Calibration, nominal: Floats, anomalous: Floats) -> str:
+    """What the review band of ``made`` comes to on these images."""
+    counts = outcome_table(made, nominal, anomalous)
+    asked, passed = counts["nominal"]["review"], counts["anomalous"]["pass"]
+    n, m = len(nominal), len(anomalous)
     return (
-        f"on the calibration images {measured(caught, m, confidence)} of the defects and "
-        f"{measured(alarms, n, confidence)} of the good parts fail, in brackets the {100 * confidence:.10g} % intervals"
+        f"with review {measured(m - passed, m, made.confidence)} of the defects do not pass, and a person looks at "
+        f"{measured(asked, n, made.confidence)} of the good parts"
     )
 
 
-def _review_statement(
-    review: float | None,
-    nominal: NDArray[np.float64],
-    anomalous: NDArray[np.float64],
-    threshold: float,
-    confidence: float,
-) -> str:
-    if review is None:
-        return "; no review band is needed for the defects that must not pass"
-    seen, n, m = int((anomalous > review).sum()), len(nominal), len(anomalous)
-    asked = int(((nominal > review) & (nominal <= threshold)).sum())
-    return (
-        f"; with review {measured(seen, m, confidence)} of the defects do not pass, and a person looks at "
-        f"{measured(asked, n, confidence)} of the good parts"
-    )
-
-
-def _check_costs(cost_escape: float, cost_false_alarm: float, defect_rate: float) -> None:
-    costs = (cost_escape, cost_false_alarm)
-    if not all(0 <= cost < math.inf for cost in costs) or not any(costs):
-        raise SettingsError(
-            "cost_escape, cost_false_alarm: expected finite costs of at least 0, not both 0, "
-            f"got {cost_escape} and {cost_false_alarm}"
+def _no_band_pays(costs: Costs) -> str:
+    """Why the cheapest review band is none."""
+    if costs.review is not None and costs.review >= costs.dearest_review:
+        return (
+            f"no review band: a review at {costs.review:g} is never worth its price; with an escape at {costs.escape:g} and "
+            f"a false alarm at {costs.false_alarm:g} it must cost less than {costs.dearest_review:.4g}"
         )
-    check_share("defect_rate", defect_rate)
+    return f"no review band: on these images none saves what its reviews at {costs.review:g} each would cost"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from andon.cli.common import Bars, check_outputs, zone_lines
+from andon.cli.common import Bars, check_outputs, group_lines, zone_lines
 
 if TYPE_CHECKING:
     from andon.pipeline import Recalibration
     from andon.pipeline.recalibrating import Part
+    from andon.report.calibration import CostTable
 
 
 @click.command("calibrate")
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 @click.option(
     "--cost-false-alarm", default=1.0, show_default=True, help="Cost of a good part that fails, for cost."
 )
+@click.option("--cost-review", type=float,
+              help="Cost of a person's look at a part, for cost: sets the review band, too, where one pays.")  # fmt: skip
 @click.option(
     "--defect-rate",
     type=float,
@@ -74,7 +77,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
 def command(artifact: Path, good: Path, bad: Path | None, output: Path | None, quiet: bool, criterion: str,
             required_tpr: float, review_tpr: float | None, cost_escape: float, cost_false_alarm: float,
-            defect_rate: float | None, target_rate: float | None, confidence: float | None, review_rate: float | None,
+            cost_review: float | None, defect_rate: float | None, target_rate: float | None, confidence: float | None, review_rate: float | None,
             strict: bool, extrapolate: bool, group_by: str | None, fall_back: bool, ignore: Path | None,
             plot: Path | None) -> None:  # fmt: skip
     """Set the threshold of ARTIFACT anew, from good images it has not seen and, if there are any, bad ones.
@@ -88,13 +91,19 @@ def command(artifact: Path, good: Path, bad: Path | None, output: Path | None, q
       andon calibrate clip.andon --good photos/later_lot --bad photos/rejects --plot calibration.html
       andon calibrate clip.andon --good photos/ --group-by "{shift}/*.png"
       andon calibrate clip.andon --good g/ --bad b/ --criterion cost --cost-escape 200
+      andon calibrate clip.andon --good g/ --bad b/ --criterion cost --cost-escape 200 --cost-review 0.5 --defect-rate 0.002
       andon calibrate clip.andon --good photos/later_lot --ignore zones.json
     """
     from andon.files import check_writable, single_writer
     from andon.pipeline import Criterion, recalibrate
     from andon.runtime.predictor import Predictor
 
-    wanted = Criterion(criterion, required_tpr, cost_escape, cost_false_alarm, defect_rate, review_tpr)  # type: ignore[arg-type]
+    if bad is None and (cost_review is not None or review_tpr is not None):
+        raise click.UsageError(
+            "--review-tpr and --cost-review are for thresholds from defects; give --bad, too"
+        )
+    wanted = Criterion(criterion, required_tpr, cost_escape, cost_false_alarm, defect_rate,  # type: ignore[arg-type]
+                       review_tpr, cost_review)  # fmt: skip
     target = output or artifact
     check_outputs(output, detector=True)
     _check_plot(plot)
@@ -139,27 +148,17 @@ def _say(done: Recalibration, target: Path) -> None:
     for path, reason in done.skipped:
         click.secho(f"  skipped {path}: {reason}", fg="yellow", err=True)
     if done.by_group:
-        _say_groups(done)
+        click.echo("\n".join(group_lines(calibration)))
     click.echo("What it would have meant on these images (in brackets counts and 95 % intervals):")
     for part in done.parts():
         if done.by_group:
             click.echo(f"  {part.name}")
         for kind, cells in _outcomes(part):
             click.echo(f"  {kind:<10}" + ", ".join(f"{words} {share}" for words, share in cells))
-
-
-def _say_groups(done: Recalibration) -> None:
-    """Whether the groups differ, the threshold of each or why it has none, and what becomes of all others."""
-    from andon.calibrate import group_differences
-
-    calibration = done.predictor.calibration
-    click.echo(f"Groups by {calibration.group_by}:")
-    click.echo(f"  {group_differences({name: good for name, (good, _) in done.by_group.items()}).statement}")
-    for name, own in calibration.groups.items():
-        threshold = "" if own.method == "none" else f"threshold {own.threshold:.6g}; "
-        click.echo(f"  {name}: {threshold}{own.statement}")
-    otherwise = "decided by the threshold of all groups" if calibration.fall_back else "for review"
-    click.echo(f"  images of all other groups are {otherwise}")
+        if costs := _costs(part):
+            click.echo(f"  {costs.title}")
+            for row in (costs.head, *costs.rows):
+                click.echo(f"  {row[0]:<16}" + "".join(f"{cell:>14}" for cell in row[1:]))
 
 
 def _outcomes(part: Part) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -176,6 +175,20 @@ def _outcomes(part: Part) -> list[tuple[str, list[tuple[str, str]]]]:
     ]
 
 
+def _costs(part: Part) -> CostTable | None:
+    """What a part of the line is expected to cost, as set and otherwise; None where costs did not set the threshold."""
+    from andon.calibrate import percent
+    from andon.report.calibration import CostTable
+
+    found = part.costs()
+    if found is None:
+        return None
+    costs, ways = found
+    title = f"Expected cost a part, {percent(costs.defect_rate)} of them defective:"
+    rows = tuple((way, *(f"{cost:.4g}" for cost in (*spent, spent.total))) for way, spent in ways.items())
+    return CostTable(title, ("", "escapes", "false alarms", "reviews", "together"), rows)
+
+
 def _draw(done: Recalibration, path: Path, target: Path) -> None:
     import numpy as np
 
@@ -183,7 +196,8 @@ def _draw(done: Recalibration, path: Path, target: Path) -> None:
 
     parts = [
         Part(part.name, part.calibration, np.array(part.nominal), np.array(part.anomalous),
-             tuple((kind, *(share for _, share in cells)) for kind, cells in _outcomes(part)))
+             tuple((kind, *(share for _, share in cells)) for kind, cells in _outcomes(part)),
+             _costs(part))
         for part in done.parts()
     ]  # fmt: skip
     write_calibration_figure(path, f"The threshold of {target.name}", parts)

@@ -7,6 +7,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,8 +16,8 @@ import click
 
 from andon.errors import DataError, SettingsError
 from andon.files import check_writable
-from andon.runtime.words import DEFAULT, Words, decimal, words_of
-from andon.types import Verdict
+from andon.runtime.words import DEFAULT, Words, decimal, language_of, words_of
+from andon.types import Calibration, Verdict
 
 PHASES = {
     "draw": "drawing",
@@ -70,6 +71,10 @@ class Bars:
             self._loss = None
         self.bar.update(done - self.bar.n)
 
+    def paused(self) -> AbstractContextManager[object]:
+        """What lines are printed in, so that they do not tear the bar."""
+        return nullcontext() if self.bar is None else self.bar.external_write_mode()
+
     def loss(self, value: float) -> None:
         """Show ``value`` with the next step."""
         self._loss = value
@@ -104,13 +109,13 @@ def images_of(arguments: Iterable[str]) -> list[Path]:
 
     Raises :class:`DataError` when an argument names nothing.
     """
-    from andon.data import list_images
-
     found: list[Path] = []
     for argument in arguments:
         if argument == "-":
             found += [Path(line) for line in _listed()]
         elif Path(argument).is_dir():
+            from andon.data import list_images
+
             found += list_images(Path(argument))
         elif Path(argument).exists() or not glob.has_magic(argument):
             found.append(Path(argument))
@@ -194,6 +199,26 @@ def zone_lines(manifest: Mapping[str, Any]) -> list[str]:
     return (
         [] if plan is None else [f"zone {entry.zone.name!r}: {entry.described()}" for entry in plan.treated]
     )
+
+
+def group_lines(calibration: Calibration) -> list[str]:
+    """Whether the groups differ, the threshold of each or why it has none, and what becomes of images of all others."""
+    from andon.calibrate import group_differences
+
+    groups = calibration.groups
+    differences = group_differences({name: own.nominal_scores for name, own in groups.items()})
+    lines = [f"Groups by {calibration.group_by}:", f"  {differences.statement}"]
+    for name, own in groups.items():
+        threshold = "" if own.method == "none" else f"threshold {own.threshold:.6g}; "
+        lines.append(f"  {name}: {threshold}{own.statement}")
+    otherwise = "decided by the threshold of all groups" if calibration.fall_back else "for review"
+    return [*lines, f"  images of all other groups are {otherwise}"]
+
+
+def language_here() -> str:
+    """The language of this computer, by its POSIX locale, where Andon speaks it; else English."""
+    names = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return language_of(next(filter(None, names), "")) or DEFAULT
 
 
 def duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ NEEDED = {  # what for -> packages
     "fitting (andon[fit])": ["torch", "onnx", "onnxscript", "safetensors"],
     "reports (andon[report])": ["matplotlib", "jinja2"],
 }
-OPTIONAL = {"timm": "backbones named timm:..."}
+OPTIONAL = {"timm": "backbones named timm:...", "openvino": "--provider openvino"}
 FLAGS = ["sse4_2", "avx2", "fma", "avx512f", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve"]
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from andon.cli.common import Bars, Size, assigned, check_outputs, duration, zone_lines
+from andon.cli.common import Bars, Size, assigned, check_outputs, duration, group_lines, zone_lines
 from andon.errors import AndonError, SettingsError
 from andon.runtime.words import LANGUAGES
+from andon.types import Calibration
 
 
 @click.command("fit")
@@ -32,10 +33,22 @@ from andon.runtime.words import LANGUAGES
 @click.option(
     "--size",
     type=Size(),
-    help="Input size, rows x columns. Default: near 256x256, in the photographs' own shape.",
+    help="Input size, rows x columns. Default: near 256x256, in the photographs' own shape; 512x512 of tiles.",
 )
 @click.option("--resize", type=click.Choice(["stretch", "letterbox", "tiles"]), default="stretch", show_default=True,
               help="How a photograph is brought to that size.")  # fmt: skip
+@click.option(
+    "--overlap",
+    default=0.25,
+    show_default=True,
+    help="Of neighbouring tiles, share of a tile, with --resize tiles.",
+)
+@click.option(
+    "--tile-scale",
+    default=1.0,
+    show_default=True,
+    help="Scale the photograph by this before it is cut into tiles: 0.5 for half its rows and columns.",
+)
 @click.option(
     "--white-level",
     default=65535,
@@ -53,6 +66,22 @@ from andon.runtime.words import LANGUAGES
     "--group-by",
     metavar="PATTERN",
     help="Pattern of the end of the path, such as {shift}/{lot}_*.png: images of one group stay together.",
+)
+@click.option(
+    "--threshold-by",
+    metavar="PATTERN",
+    help="A threshold for each group that PATTERN finds in the images' paths, such as {shift}/*.png; each group is "
+    "divided into images to fit on and images for its threshold. Default: one threshold for all.",
+)
+@click.option(
+    "--fall-back",
+    is_flag=True,
+    help="With --threshold-by, groups with too few images: decide by the threshold of all groups, not by a person.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="No fit unless the rate can be promised with that confidence from the images for the threshold.",
 )
 @click.option(
     "--latest",
@@ -157,6 +186,18 @@ from andon.runtime.words import LANGUAGES
     help="Zones into which random labels, codes and text are drawn while fitting, so that new prints count as good. "
     "Unlike with --ignore, they are inspected.",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Look at the good images on this Ray cluster, which sees them at the same path (andon[ray]); local: on one of its "
+    "own, on this machine. Training, if any, stays here.",
+)
+@click.option(
+    "--shards",
+    type=int,
+    help="With --ray, parts that the images are cut into; the same number gives the same detector. Default: by the number "
+    "of images, 64 at most.",
+)
 @click.option("--resume", is_flag=True, help="Go on from where an interrupted fit of this output stopped.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars, no summary.")
 def command(source: Path, output: Path, method: str, backbone: str | None, calibration: str, config: Path | None,
@@ -174,16 +215,18 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
       andon fit photos/good -o clip.andon --set coreset_fraction=0.05
       andon fit photos/good -o clip.andon --method patchcore+fre --set patchcore.bank_limit=1000
       andon fit photos/good -o clip.andon --method autoencoder --minutes 30 --augment study
+      andon fit photos/good -o clip.andon --threshold-by "{shift}/*.png"
       andon fit photos/good -o clip.andon --ignore zones.json
       andon fit photos/good -o clip.andon --resume
+      andon fit /shared/good -o clip.andon --ray head.plant:6379
     """
-    from andon.pipeline import fit, partial_path
+    from andon.pipeline import fit, unfinished
 
     settings = {**_by_member(_config(config), method), **assigned(assignments)}
     _check_settings(settings)
     check_outputs(output, detector=True)
-    if not resume and partial_path(output).exists():
-        click.secho(f"{partial_path(output)} of an interrupted fit is left aside and will be replaced; "
+    if not resume and (left := unfinished(output)):
+        click.secho(f"{left} of an interrupted fit is left aside and will be replaced; "
                     "with --resume it would be gone on with.", fg="yellow", err=True)  # fmt: skip
     if backbone:
         settings["backbone"] = backbone
@@ -192,12 +235,12 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
             predictor = fit(source, output, method=method, resume=resume, progress=bars, on_loss=bars.loss,
                             calibration=_share_or_folder(calibration), **options, **settings)  # fmt: skip
     except (KeyboardInterrupt, AndonError):
-        if partial_path(output).exists():
-            click.echo(f"{partial_path(output)} keeps what was seen so far: go on with the same command and --resume.",
+        if left := unfinished(output):
+            click.echo(f"{left} keeps what was seen so far: go on with the same command and --resume.",
                        err=True)  # fmt: skip
         raise
     if not quiet:
-        _say(predictor.manifest, predictor.calibration.statement, output)
+        _say(predictor.manifest, predictor.calibration, output)
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
@@ -244,9 +287,10 @@ def _by_member(settings: dict[str, Any], method: str) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in tables} | flat
 
 
-def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:
+def _say(manifest: dict[str, Any], calibration: Calibration, output: Path) -> None:
     data, seconds = manifest["data"], manifest["fit"]["seconds"]
     size = "x".join(str(n) for n in manifest["preprocessing"]["size"])
+    size = f"tiles of {size}" if manifest["preprocessing"]["resize"] == "tiles" else size
     megabytes = output.stat().st_size / 1e6
     click.echo(
         f"{output}  ({megabytes:.1f} MB): {manifest['detector']['title']}, {size}, fitted in {duration(seconds)}"
@@ -257,7 +301,10 @@ def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:
             f"  keeps {kept} pictures of good parts ({manifest['explain']['bytes'] / 1e6:.2f} MB): whoever gets the "
             "file can look at them"
         )
-    click.echo(f"  {statement}")
+    click.echo(f"  {calibration.statement}{' (all groups together)' if calibration.groups else ''}")
+    if calibration.groups:
+        click.echo("\n".join(f"  {line}" for line in group_lines(calibration)))
+        _say_refused(calibration)
     if "left_out" in data:
         click.echo(f"  left out, as listed: {data['left_out']}")
     if "calibration_left_out" in data:
@@ -280,3 +327,12 @@ def _say(manifest: dict[str, Any], statement: str, output: Path) -> None:
         click.echo(f"Next:  andon calibrate {output} --good FURTHER_GOOD_PHOTOS")
     else:
         click.echo(f"Next:  andon inspect {output} PHOTOS")
+
+
+def _say_refused(calibration: Calibration) -> None:
+    """What to do for the groups without a threshold of their own, if there are any."""
+    refused = [name for name, own in calibration.groups.items() if own.method == "none"]
+    if refused:
+        click.secho(f"  {len(refused)} of {len(calibration.groups)} groups have no threshold of their own: give more good "
+                    "images of them, keep more for the threshold (--calibration), or, later, andon calibrate --group-by",
+                    fg="yellow", err=True)  # fmt: skip

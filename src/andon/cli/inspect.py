@@ -6,23 +6,27 @@ import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from andon.calibrate import calibration_for
 from andon.cli import CANNOT
-from andon.cli.common import Bars, check_outputs, images_of, shown, verdict_line
-from andon.cli.monitor import followed, say_drift
+from andon.cli.common import Bars, check_outputs, images_of, language_here, shown, verdict_line
 from andon.errors import AndonError
 from andon.files import check_folder
-from andon.report import write_csv, write_jsonl
 from andon.runtime.explain_picture import save_comparison
-from andon.runtime.monitor import Follower
 from andon.runtime.picture import save_overlay
 from andon.runtime.predictor import Predictor, chosen_language
-from andon.runtime.words import DEFAULT, LANGUAGES, Words, counted, decimal, language_of, words_of
+from andon.runtime.providers import PRECISIONS, PROVIDERS
+from andon.runtime.words import DEFAULT, LANGUAGES, Words, counted, decimal, rated, retold, words_of
 from andon.types import Failure, Verdict
+
+if TYPE_CHECKING:
+    from andon.runtime.monitor import Follower
 
 MOST_BYTES = 200  # of a file name that Andon makes; file systems take 255
 
@@ -65,10 +69,24 @@ MOST_BYTES = 200  # of a file name that Andon makes; file systems take 255
     help="Watch for drift; the file goes on from call to call, and is begun where there is none. See: andon monitor",
 )
 @click.option("--threads", type=click.IntRange(1), help="Processor threads; default: the machine's cores.")
+@click.option(
+    "--provider",
+    type=click.Choice(PROVIDERS),
+    default=PROVIDERS[0],
+    show_default=True,
+    help="What runs the detector's network.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=PRECISIONS[0],
+    show_default=True,
+    help="Of its numbers; bf16 with openvino, on processors that have it. Thresholds were set in f32.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only the exit status and the files asked for.")
 def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl_path: Path | None,
             save_maps: Path | None, save_raw: Path | None, explain: Path | None, language: str | None,
-            monitor: Path | None, threads: int | None, quiet: bool) -> int:  # fmt: skip
+            monitor: Path | None, threads: int | None, provider: str, precision: str, quiet: bool) -> int:  # fmt: skip
     """Say pass, fail or review of each photograph, where, and why.
 
     PATH is a file, a folder, a glob in quotes, or - for a list on standard input.
@@ -87,7 +105,7 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
       find /camera -newer last | andon inspect clip.andon -
       andon inspect clip.andon photos/today --monitor line3.state.json
     """
-    predictor = Predictor.open(artifact, threads=threads)
+    predictor = Predictor.open(artifact, threads=threads, provider=provider, precision=precision)
     predictor = predictor.speaking(language or chosen_language(predictor.manifest) or language_here())
     headings = predictor.words if language else None
     if explain is not None and not predictor.shows_good_parts:
@@ -107,16 +125,17 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
             check_folder(folder)
     answers: list[Verdict | Failure] = []
     try:
-        with Bars(quiet=quiet or len(images) < 2) as bars, followed(monitor, predictor) as follower:
+        with Bars(quiet=quiet or len(images) < 2) as bars, _followed(monitor, predictor) as follower:
             for done, answer in enumerate(
                 _answers(predictor, images, save_maps, save_raw, explain, follower), 1
             ):
                 answers.append(answer)
                 bars("inspect", done, len(images))
                 if lines_out:
-                    write_jsonl([answer], sys.stdout)
+                    _write([answer], [None, sys.stdout], None)
                 elif not quiet and not table_out:
-                    _say(answer, predictor.words)
+                    with bars.paused():
+                        _say(answer, predictor.words)
     except (KeyboardInterrupt, OSError, AndonError) as error:
         _write(answers, tables, headings)
         if any(tables) or not isinstance(error, BrokenPipeError):
@@ -124,26 +143,40 @@ def command(artifact: Path, paths: tuple[str, ...], csv_path: Path | None, jsonl
         raise
     _write(answers, tables, headings)
     if table_out:
-        write_csv(answers, sys.stdout, headings)
+        _write(answers, [sys.stdout, None], headings)
     if not quiet and not to_stdout and len(answers) > 1:
         click.echo(summary(answers, predictor.words))
+        for line in threshold_lines(answers, predictor):
+            click.echo(line)
     if follower is not None and not quiet:
-        say_drift(follower.monitor)
+        from andon.cli.monitor import say_drift
+
+        say_drift(follower.monitor, predictor.words)
     return status_of(answers)
 
 
-def language_here() -> str:
-    """The language of this computer, by its POSIX locale, where Andon speaks it; else English."""
-    names = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
-    return language_of(next(filter(None, names), "")) or DEFAULT
+def _followed(state: Path | None, predictor: Predictor) -> AbstractContextManager[Follower | None]:
+    """What inspects with ``--monitor``; None without it."""
+    if state is None:
+        return nullcontext()
+    from andon.runtime.monitor import following
+
+    return following(state, predictor)
 
 
-def _write(answers: list[Verdict | Failure], tables: list[Path | None], headings: Words | None) -> None:
-    csv_path, jsonl_path = tables
-    if csv_path:
-        write_csv(answers, csv_path, headings)
-    if jsonl_path:
-        write_jsonl(answers, jsonl_path)
+def _write(
+    answers: list[Verdict | Failure], tables: Sequence[Path | TextIO | None], headings: Words | None
+) -> None:
+    """Write ``tables``, a CSV and one of JSON lines; None for one that was not asked for."""
+    if not any(tables):
+        return
+    from andon.report import write_csv, write_jsonl
+
+    csv_table, jsonl_table = tables
+    if csv_table:
+        write_csv(answers, csv_table, headings)
+    if jsonl_table:
+        write_jsonl(answers, jsonl_table)
 
 
 def _kept(tables: list[Path | None]) -> str:
@@ -207,15 +240,12 @@ def _save_raw(verdict: Verdict, target: Path) -> None:
 
 
 def _say(answer: Verdict | Failure, words: Words) -> None:
-    from tqdm import tqdm
-
     error = click.style("ERROR ", fg="magenta", bold=True)
-    with tqdm.external_write_mode():
-        click.echo(
-            f"{error} -----  {shown(answer.path)}  {shown(answer.reason)}"
-            if isinstance(answer, Failure)
-            else verdict_line(answer, words)
-        )
+    click.echo(
+        f"{error} -----  {shown(answer.path)}  {shown(answer.reason)}"
+        if isinstance(answer, Failure)
+        else verdict_line(answer, words)
+    )
 
 
 def summary(answers: list[Verdict | Failure], words: Words | None = None) -> str:
@@ -231,7 +261,25 @@ def summary(answers: list[Verdict | Failure], words: Words | None = None) -> str
         failed=decisions.count("fail"),
         unread=len(answers) - len(decisions),
     )
-    return counts + (words["summary.median"].format(milliseconds=decimal(words, middle)) if middle else "")
+    if not decisions:
+        return counts
+    failed = rated(words, "summary.rate", decisions.count("fail"), len(decisions))
+    return counts + failed + words["summary.median"].format(milliseconds=decimal(words, middle))
+
+
+def threshold_lines(answers: list[Verdict | Failure], predictor: Predictor) -> list[str]:
+    """With thresholds by group, how many images each of them decided, and how many none did; else no line."""
+    paths = [answer.path for answer in answers if isinstance(answer, Verdict)]
+    notes = Counter(calibration_for(predictor.calibration, path)[1] for path in paths)
+    words = predictor.words
+    return [
+        "  "
+        + words["summary.threshold"].format(
+            images=counted(words, "summary.images", count), note=retold(note, words)
+        )
+        for note, count in notes.most_common()
+        if note
+    ]
 
 
 def status_of(answers: list[Verdict | Failure]) -> int:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
 
 from andon.artifact import read_artifact
-from andon.cli.common import check_outputs
+from andon.cli.common import check_outputs, language_here
 from andon.errors import SettingsError
 from andon.files import check_writable, single_writer
-from andon.runtime.monitor import Follower, Monitor, begin_monitor, following, read_monitor, save_monitor
+from andon.runtime.monitor import Monitor, begin_monitor, read_monitor, save_monitor
+from andon.runtime.monitor.events import advice, retell
 from andon.runtime.monitor.tables import measures_table, summary_of
-from andon.runtime.predictor import Predictor
+from andon.runtime.words import LANGUAGES, Words, counted, whole, words_of
 
 
 @click.command("monitor")
@@ -31,6 +31,11 @@ from andon.runtime.predictor import Predictor
     help="Probability that a line without drift is ever said to drift. Default: 0.01.",
 )
 @click.option("--defect-rate", type=float, help="Share of defective parts that is no drift. Default: 0.05.")
+@click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    help="Of everything but the options. Default: this computer's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="What was noticed, and every measure, as JSON.")
 @click.option(
     "-o",
@@ -38,8 +43,8 @@ from andon.runtime.predictor import Predictor
     type=click.Path(path_type=Path),
     help="Draw all measures over time into this PNG or SVG.",
 )
-def command(state: Path, new: Path | None, false_alarm: float | None, defect_rate: float | None, as_json: bool,
-            output: Path | None) -> int:  # fmt: skip
+def command(state: Path, new: Path | None, false_alarm: float | None, defect_rate: float | None, language: str | None,
+            as_json: bool, output: Path | None) -> int:  # fmt: skip
     """Show what has drifted on a line, by how much and since when.
 
     STATE.json is what andon inspect --monitor keeps.
@@ -52,7 +57,7 @@ def command(state: Path, new: Path | None, false_alarm: float | None, defect_rat
     Examples:
       andon inspect clip.andon photos/today --monitor line3.state.json
       andon monitor line3.state.json
-      andon monitor line3.state.json -o line3.png
+      andon monitor line3.state.json -o line3.png --language de
       andon monitor line3.state.json --new clip.andon --false-alarm 0.001
     """
     check_writable(output)
@@ -64,17 +69,18 @@ def command(state: Path, new: Path | None, false_alarm: float | None, defect_rat
         raise click.UsageError(
             "--false-alarm and --defect-rate are for a file that is begun; give --new, too"
         )
-    monitor = read_monitor(state)
+    monitor, words = read_monitor(state), words_of(language or language_here())
     if output is not None:
         from andon.runtime.monitor.drawing import save_drawing
 
-        save_drawing(monitor, output)
+        save_drawing(monitor, output, words)
     if as_json:
-        click.echo(json.dumps(summary_of(monitor), indent=1))
+        click.echo(json.dumps(summary_of(monitor, words), indent=1))
     else:
-        click.echo(f"{state}: {monitor.images:,} images; {monitor.statement}")
-        click.echo("\n".join(measures_table(monitor)))
-        say_drift(monitor)
+        images = counted(words, "summary.images", monitor.images)
+        click.echo(f"{state}: {images}; {monitor.statement_in(words)}")
+        click.echo("\n".join(measures_table(monitor, words)))
+        say_drift(monitor, words)
     return int(bool(monitor.events))
 
 
@@ -88,14 +94,15 @@ def _begin(state: Path, artifact: Path, rates: dict[str, float]) -> None:
         save_monitor(begin_monitor(read_artifact(artifact), **rates), state)
 
 
-def followed(path: Path | None, predictor: Predictor) -> AbstractContextManager[Follower | None]:
-    """What inspects for ``andon inspect --monitor``; None without a file to go on from."""
-    return nullcontext() if path is None else following(path, predictor)
-
-
-def say_drift(monitor: Monitor) -> None:
-    """Print what has drifted, to standard error; or that nothing has."""
+def say_drift(monitor: Monitor, words: Words) -> None:
+    """Print what has drifted and what to look at, to standard error; or that nothing has."""
     for event in monitor.standing():
-        click.secho(f"Drift: {event.message} (noticed at image {event.image:,})", fg="yellow", err=True)
+        said = words["drift.said"].format(
+            message=retell(event, words).message,
+            image=whole(words, event.image),
+            advice=advice(event, words),
+        )
+        click.secho(said, fg="yellow", err=True)
     if not monitor.events:
-        click.echo(f"No drift noticed in {monitor.images:,} images.", err=True)
+        images = counted(words, "summary.images", monitor.images)
+        click.echo(words["drift.none"].format(images=images), err=True)

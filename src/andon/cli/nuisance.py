@@ -17,6 +17,9 @@ def command() -> None:
     Example of a zones.json, places in pixels of a photograph of 1200 rows and 1600 columns:
       {"format": "andon-zones", "schema": 1, "units": "pixels", "size": [1200, 1600],
        "zones": [{"name": "label", "box": [100, 200, 300, 700]}]}
+    With "codes": ["qr", "datamatrix", "aztec", "barcode"] the codes that can be read in the box are meant, wherever
+    they lie, with what is around them: "around": [0.1, 0.1, 0.1, 2], above, left, below and right, in heights and
+    widths of the code.
     """
 
 
@@ -28,6 +31,9 @@ def command() -> None:
 )
 def show(source: Path, photo: Path, output: Path) -> None:
     """Draw zones over a photograph: red is not inspected, amber has a threshold of its own.
+
+    Of a zone of codes the codes found in PHOTO are drawn with what is around them, and the area where they may lie is
+    framed. Zones that follow the part (--align) are drawn where it lies, which only the .andon file can tell.
 
     ZONES is an .andon file, a zones.json, or an image whose non-zero pixels mark what to ignore.
 
@@ -42,25 +48,33 @@ def show(source: Path, photo: Path, output: Path) -> None:
     from andon.errors import DataError, SettingsError
     from andon.files import atomic_write
     from andon.image import decode
-    from andon.nuisance import ZonePlan, draw_zones, read_zones
+    from andon.nuisance import Treated, ZonePlan, check_zones, draw_zones, drawn_on, read_zones
+    from andon.nuisance.stored import stored_plan
 
     if output.suffix.lower() != ".png" or output.resolve() in (source.resolve(), photo.resolve()):
         raise SettingsError(f"--output must be the name of a new .png file, got {output}")
     if source.suffix.lower() == ".andon":
-        plan = ZonePlan.from_manifest(read_artifact(source).manifest)
+        artifact = read_artifact(source)
+        plan = stored_plan(artifact.manifest, artifact.members)
         if plan is None:
             raise DataError(
                 f"{source} has no zones. Give some with: andon calibrate {source} --good DIR --ignore ZONES"
             )
-        zones = plan.zones
     else:
-        zones = read_zones(source)
+        plan = ZonePlan(tuple(Treated(zone) for zone in read_zones(source)))
     pixels = decode(photo).pixels
+    if source.suffix.lower() != ".andon":
+        check_zones(plan.zones, (pixels.shape[0], pixels.shape[1]), drawn_on(source))
+    placed = plan.place(pixels)
     with atomic_write(output) as file:
-        Image.fromarray(draw_zones(pixels, zones)).save(file, "PNG")
-    for zone in zones:
-        share = zone.mask((pixels.shape[0], pixels.shape[1])).mean()
-        click.echo(f"zone {zone.name!r}: {zone.treatment}, {share:.1%} of the photograph")
+        Image.fromarray(draw_zones(pixels, plan.zones, placed.masks, placed.areas)).save(file, "PNG")
+    for entry, mask in zip(plan.treated, placed.masks, strict=True):
+        around = f" and {entry.halo} pixels of the map around it" if entry.halo else ""
+        click.echo(
+            f"zone {entry.zone.name!r}: {entry.zone.treatment}, {mask.mean():.1%} of the photograph{around}"
+        )
+    for doubt in placed.doubts:
+        click.secho(doubt, fg="yellow", err=True)
     click.echo(f"drawn into {output}")
 
 

@@ -8,6 +8,7 @@ import click
 
 from andon.cli import CANNOT
 from andon.cli.common import Bars, check_outputs, images_of, shown
+from andon.runtime.words import LANGUAGES
 
 
 @click.command("report")
@@ -17,14 +18,17 @@ from andon.cli.common import Bars, check_outputs, images_of, shown
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The HTML file to write."
 )
 @click.option("--title", help="The report's headline.")
+@click.option("--language", type=click.Choice(LANGUAGES),
+              help="Of decisions, sentences and notes. Default: the detector's, else English. Headings are English.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
-def command(artifact: Path, paths: tuple[str, ...], output: Path, title: str | None, quiet: bool) -> int:
+def command(artifact: Path, paths: tuple[str, ...], output: Path, title: str | None, language: str | None,
+            quiet: bool) -> int:  # fmt: skip
     """Write a report: with figures where ROOT is a data set with known answers, on the verdicts alone otherwise.
 
     \b
     Examples:
       andon report clip.andon data/clip -o report.html
-      andon report clip.andon photos/today -o today.html --title "Line 3, early shift"
+      andon report clip.andon photos/today -o today.html --title "Line 3, early shift" --language de
     """
     from andon.pipeline import has_known_answers, judge, write_judged_report, write_verdict_report
     from andon.runtime.predictor import Predictor
@@ -32,6 +36,7 @@ def command(artifact: Path, paths: tuple[str, ...], output: Path, title: str | N
 
     check_outputs(output)
     predictor = Predictor.open(artifact)
+    predictor = predictor.speaking(language) if language else predictor
     with Bars(quiet=quiet) as bars:
         if len(paths) == 1 and has_known_answers(Path(paths[0])):
             answers = judge(predictor, Path(paths[0]), progress=bars)

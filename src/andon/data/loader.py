@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from andon.errors import AndonError, DataError, ImageError, SettingsError
+from andon.image import Tiles
 from andon.types import Sample
 
-Image = NDArray[np.float32]  # (3, H, W), or (n, 3, H, W) for a photograph in n tiles
+Image = NDArray[np.float32] | Tiles  # (3, H, W), or (n, 3, H, W) or Tiles for a photograph in n tiles
 Load = Callable[[Path], Image]
 OnSkip = Callable[[Sample, AndonError], None]
 
@@ -29,25 +30,26 @@ def batches(
     batch_size: int,
     *,
     workers: int = 2,
+    ahead: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     on_skip: OnSkip | None = None,
 ) -> Iterator[tuple[NDArray[np.float32], list[Sample]]]:
     """Batches (B, 3, H, W) float32 with their samples, in the order given; only the last may be smaller.
 
     ``load`` gives (3, H, W) float32 for one path, or (n, 3, H, W) for a photograph in n tiles: then a batch holds the
-    tiles of ``batch_size`` photographs. All images of a batch must have one size. A path stands for a
-    sample of the split ``train``. At most ``batch_size + workers`` images are decoded ahead; ``workers=0`` decodes
-    in the calling thread. With ``on_error="skip"`` a file that cannot be read is left out, and ``on_skip(sample,
-    error)`` is told, in the calling thread.
+    tiles of ``batch_size`` photographs. :class:`Tiles` are made batch by batch, ``batch_size`` tiles of one photograph in
+    each: the batch with the last ones has its sample, those before have none. All images of a batch must have one size.
+    A path stands for a sample of the split ``train``. At most ``ahead`` images are decoded ahead (None:
+    ``batch_size + workers``); ``workers=0`` decodes in the calling thread. With ``on_error="skip"`` a file that cannot be
+    read is left out, and ``on_skip(sample, error)`` is told, in the calling thread.
 
     Raises :class:`ImageError` naming the file that cannot be read, :class:`DataError` naming two files of different
     sizes, :class:`SettingsError` for options that make no sense. Other exceptions of ``load`` pass through, with
     a note that names the file.
     """
     _check(batch_size, workers, on_error)
-    return _batches(
-        _as_samples(samples), load, batch_size, workers, on_skip if on_error == "skip" else None, on_error
-    )
+    outcomes = _outcomes(_as_samples(samples), load, ahead or batch_size + workers, workers)
+    return _batches(_sound(outcomes, on_skip, on_error), batch_size)
 
 
 def _check(batch_size: int, workers: int, on_error: str) -> None:
@@ -64,30 +66,47 @@ def _as_samples(samples: Iterable[Sample | Path]) -> Iterator[Sample]:
         yield sample if isinstance(sample, Sample) else Sample(Path(sample), "train")
 
 
+def _sound(
+    outcomes: Iterator[tuple[Sample, Image | AndonError]], on_skip: OnSkip | None, on_error: str
+) -> Iterator[tuple[Sample, Image]]:
+    """The images that could be read; the others are raised or told of."""
+    for sample, outcome in outcomes:
+        if not isinstance(outcome, AndonError):
+            yield sample, outcome
+        elif on_error == "raise":
+            raise outcome
+        elif on_skip is not None:
+            on_skip(sample, outcome)
+
+
 def _batches(
-    samples: Iterator[Sample],
-    load: Load,
-    batch_size: int,
-    workers: int,
-    on_skip: OnSkip | None,
-    on_error: str,
+    found: Iterator[tuple[Sample, Image]], batch_size: int
 ) -> Iterator[tuple[NDArray[np.float32], list[Sample]]]:
-    images: list[Image] = []
+    images: list[NDArray[np.float32]] = []
     chosen: list[Sample] = []
-    for sample, outcome in _outcomes(samples, load, batch_size + workers, workers):
-        if isinstance(outcome, AndonError):
-            if on_error == "raise":
-                raise outcome
-            if on_skip is not None:
-                on_skip(sample, outcome)
+    for sample, image in found:
+        if isinstance(image, Tiles):
+            if images:
+                yield _stack(images, chosen), chosen
+                images, chosen = [], []
+            yield from _tiled(sample, image, batch_size)
             continue
-        images.append(outcome)
+        images.append(image)
         chosen.append(sample)
         if len(images) == batch_size:
             yield _stack(images, chosen), chosen
             images, chosen = [], []
     if images:
         yield _stack(images, chosen), chosen
+
+
+def _tiled(
+    sample: Sample, tiles: Tiles, batch_size: int
+) -> Iterator[tuple[NDArray[np.float32], list[Sample]]]:
+    given = 0
+    for images in tiles.batches(batch_size):
+        given += len(images)
+        yield images, [sample] if given == tiles.count else []
 
 
 def _outcomes(
@@ -124,6 +143,8 @@ def _attempt(load: Load, path: Path) -> Image | AndonError:
     except Exception as error:
         error.add_note(f"while reading {path}")
         raise
+    if isinstance(image, Tiles):
+        return image
     if not isinstance(image, np.ndarray) or image.ndim not in (3, 4) or image.dtype != np.float32:
         raise DataError(
             f"{path}: expected an array (3, H, W) or (n, 3, H, W) float32 from load, came {_shape_of(image)}."
@@ -135,7 +156,7 @@ def _shape_of(image: object) -> str:
     return f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
 
 
-def _stack(images: list[Image], samples: list[Sample]) -> NDArray[np.float32]:
+def _stack(images: list[NDArray[np.float32]], samples: list[Sample]) -> NDArray[np.float32]:
     for image, sample in zip(images, samples):
         if image.shape[-3:] != images[0].shape[-3:]:
             raise DataError(

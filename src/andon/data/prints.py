@@ -51,7 +51,8 @@ def draw_print(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
     (3, 20, 30)
     """
     grey = (_label, _barcode, _text)[rng.integers(3)](rng).resize((size[1], size[0]), Image.Resampling.BOX)
-    paperness = np.asarray(grey, np.float32)[:: rng.choice([1, -1])] / np.float32(255)
+    turned = rng.choice([1, -1])
+    paperness = np.asarray(grey, np.float32)[::turned, ::turned] / np.float32(255)
     ink, paper = rng.uniform(0, 1 - _CONTRAST, 3), rng.uniform(0, 1, 3)
     paper = ink + _CONTRAST + (1 - _CONTRAST - ink) * paper
     if rng.random() < 0.2:  # light on dark

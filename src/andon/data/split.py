@@ -32,6 +32,7 @@ def split_nominal(
     seed: int = 0,
     group_by: str | None = None,
     latest: bool = False,
+    stratify_by: str | None = None,
 ) -> NominalSplit:
     """Four disjoint sets; ``held_out`` and ``calibration`` are the fractions taken from the nominal training images.
 
@@ -42,6 +43,8 @@ def split_nominal(
       (:class:`andon.path_pattern.PathPattern`); images of one group stay together.
     - ``latest`` takes the calibration images, then the held-out ones, from the end of the list of paths (or groups)
       instead of at random: where names carry the date, the threshold is then set on the latest lots.
+    - ``stratify_by`` is such a pattern, too: the fractions are taken from each of its groups by itself (a group of
+      ``group_by`` counts to that of its first path).
     - Anomalous samples of the split ``train`` or ``calibration`` enter no set.
     - At least one group is left for training: a single image, or a single group, is all training and no calibration.
     - The same samples and seed give the same sets, whatever the order in which they came.
@@ -59,15 +62,22 @@ def split_nominal(
     own = _without(_without(own, test, identity), pool, identity)
     if not pool:
         raise _nothing_to_train(samples)
-    groups = _groups(pool, identity, group_by)
-    order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
-    if latest:
-        order = [groups[0], *reversed(groups[1:])]
-    wanted = 0 if own else _count(calibration, pool)
-    calibrating, order = _take(order, wanted)
-    held, order = _take(order, _count(held_out, pool))
+    rng = np.random.default_rng(seed)
+    training: list[Path] = []
+    held: list[Path] = []
+    calibrating: list[Path] = []
+    for groups in _strata(_groups(pool, identity, group_by), stratify_by):
+        order = [groups[i] for i in rng.permutation(len(groups))]
+        if latest:
+            order = [groups[0], *reversed(groups[1:])]
+        size = sum(map(len, groups))
+        taken, order = _take(order, 0 if own else _count(calibration, size))
+        calibrating += taken
+        taken, order = _take(order, _count(held_out, size))
+        held += taken
+        training += [path for group in order for path in group]
     return NominalSplit(
-        _picked(pool, [path for group in order for path in group]),
+        _picked(pool, training),
         _picked(pool, held),
         tuple(own) or _picked(pool, calibrating),
         tuple(test),
@@ -107,8 +117,19 @@ def _nothing_to_train(samples: list[Sample]) -> DataError:
     )
 
 
-def _count(fraction: float, pool: list[Sample]) -> int:
-    return int(fraction * len(pool) + 0.5)
+def _strata(groups: list[list[Path]], stratify_by: str | None) -> list[list[list[Path]]]:
+    """The groups of paths by the name that the pattern finds in the first path of each, in sorted order."""
+    if stratify_by is None:
+        return [groups]
+    names = group_names(stratify_by, [group[0] for group in groups])
+    strata: dict[str, list[list[Path]]] = defaultdict(list)
+    for group in groups:
+        strata[names[group[0]]].append(group)
+    return [strata[name] for name in sorted(strata)]
+
+
+def _count(fraction: float, size: int) -> int:
+    return int(fraction * size + 0.5)
 
 
 def _picked(pool: list[Sample], paths: list[Path]) -> tuple[Sample, ...]:

@@ -20,6 +20,7 @@ Score = Callable[[Sample], tuple[float, NDArray[Any] | None]]
 Channels = Callable[[Sample, tuple[int, int]], Sequence[DefectChannel]]
 Decide = Callable[[Sample, float], Decision | None]
 Kind = tuple[str, str, bool]  # category, defect type, whether anomalous
+MOST_PIXELS = 4_000_000  # of a map in pixel metrics, whose memory grows with the distinct values of all maps
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Cell:
     tally: MapTally = field(default_factory=MapTally)
     without_masks: int = 0  # anomalous images that enter image metrics only
     without_map: int = 0
+    reduced: int = 0  # images whose pixel figures are at a smaller size than the photograph's
     unusable: list[str] = field(default_factory=list)  # why masks could not be used, an image each
 
 
@@ -53,8 +55,8 @@ def evaluate(
 
     ``score`` gives the raw image score and the raw anomaly map (h, w), or None for no map. ``channels`` gives the
     defects of an anomalous sample as masks of the size asked for; None leaves pixel metrics out. Maps are resized
-    (bilinear) to the photograph's own size before pixel metrics, or to ``size`` (H, W) where given. ``bootstrap``:
-    resamples for the intervals, 0 for none. ``decide`` says what was decided on a sample of a score, where that is more
+    (bilinear) to the photograph's own size before pixel metrics (of more than four megapixels, to four, and a note says
+    so), or to ``size`` (H, W) where given. ``bootstrap``: resamples for the intervals, 0 for none. ``decide`` says what was decided on a sample of a score, where that is more
     than a comparison with ``threshold`` and ``review_threshold``. ``progress`` is called with images done and in all.
 
     An image that cannot be read becomes a row with its ``error`` and enters no metric; a metric that is not
@@ -111,15 +113,27 @@ def _tally(
         cell.without_map += 1
         return
     try:
-        full = size or photo_size(sample.path)
+        own = size or photo_size(sample.path)
+        full = size or _bounded(own)
         found = [c for c in channels(sample, full) if c.anomaly_mask.any()] if sample.is_anomalous else []
         if sample.is_anomalous and not found:
             cell.without_masks += 1
             return
         same = anomaly_map.shape == tuple(full)
         cell.tally.add(anomaly_map if same else resize_map(anomaly_map, full), found)
+        cell.reduced += full != own
     except (AndonError, OSError) as error:
         cell.unusable.append(f"{sample.path}: {error}")
+
+
+def _bounded(size: tuple[int, int]) -> tuple[int, int]:
+    """``size`` (H, W), in its shape reduced to four megapixels where it is more.
+
+    >>> _bounded((3072, 4096)), _bounded((1000, 750))
+    ((1732, 2309), (1000, 750))
+    """
+    factor = min(1.0, math.sqrt(MOST_PIXELS / (size[0] * size[1])))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _summary(
@@ -170,6 +184,8 @@ def _note(cells: Sequence[Cell]) -> str:
 def _notes(cells: Mapping[Kind, Cell]) -> list[str]:
     broken = sum(bool(row.error) for cell in cells.values() for row in cell.rows)
     notes = [f"{broken} images could not be scored and enter no metric"] if broken else []
+    if reduced := sum(cell.reduced for cell in cells.values()):
+        notes.append(f"pixel figures of {reduced} images are of maps reduced to {MOST_PIXELS:,} pixels")
     notes += [note] if (note := _note(list(cells.values()))) else []
     return notes + [reason for cell in cells.values() for reason in cell.unusable]
 

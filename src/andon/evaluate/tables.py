@@ -120,10 +120,16 @@ def _group_lines(
     head = ["group", "good", "anomalous", *(_short(name) for name in shown)]
     rows = [
         [group, *(str(sizes.get(group, {}).get(kind, "-")) for kind in ("good", "anomalous"))]
-        + [_number(evaluation.groups[group].get(name, Metric(None))) for name in shown]
+        + [_group_cell(name, evaluation.groups[group].get(name, Metric(None))) for name in shown]
         for group in groups
     ]
     return _aligned([head, *rows])
+
+
+def _group_cell(name: str, metric: Metric) -> str:
+    """A figure; a rate at the threshold with its interval, as a group has few images."""
+    known = name in ("fpr", "fnr") and metric.low is not None and metric.high is not None
+    return f"{_number(metric)} ({metric.low:.3f} to {metric.high:.3f})" if known else _number(metric)
 
 
 def _short(name: str) -> str:

@@ -5,7 +5,10 @@ what a network sees, for fitting and for the line alike.
 """
 
 from andon.image.photo import IMAGE_SUFFIXES, MAX_PIXELS, Photo, Source, decode, photo_size, prepare
-from andon.image.preprocess import RESIZES, Prepared, Preprocessing, Size, resize_map
+from andon.image.prepared import Prepared
+from andon.image.preprocess import RESIZES, Preprocessing
+from andon.image.resample import Size, resize_map
+from andon.image.tiles import Tiles
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -16,6 +19,7 @@ __all__ = [
     "Preprocessing",
     "Size",
     "Source",
+    "Tiles",
     "decode",
     "photo_size",
     "prepare",

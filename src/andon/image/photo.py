@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from andon.errors import AndonError, ImageError
-from andon.image.preprocess import Prepared, Preprocessing, Size, require_white_level
+from andon.image.prepared import Prepared
+from andon.image.preprocess import Preprocessing, require_white_level
 from andon.image.quiet import QUIET
-from andon.image.samples import bytes_of_array, bytes_of_deep_grey, three_channels
+from andon.image.resample import Size
+from andon.image.samples import bytes_of_array, bytes_of_deep_grey, rgb_in_bands, three_channels
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image
 
@@ -292,7 +294,7 @@ def _rgb(image: Image.Image, bits: int, notes: list[str], white_level: int, name
         return _on_black(image, notes)
     if image.mode in ("CMYK", "LAB", "YCbCr", "HSV", "P"):
         notes.append("palette converted to RGB" if image.mode == "P" else f"{image.mode} converted to RGB")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return rgb_in_bands(image)
 
 
 def _on_black(image: Image.Image, notes: list[str]) -> NDArray[np.uint8]:

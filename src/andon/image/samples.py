@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from andon.errors import ImageError
+
+BAND = 1_000_000  # pixels taken from Pillow at a time
 
 
 def bytes_of_deep_grey(
@@ -77,3 +80,13 @@ def bytes_of_array(array: NDArray[Any], white_level: int, notes: list[str]) -> N
     if array.dtype.kind == "f":
         return bytes_of_floats(array, notes, "this array")
     raise ImageError(f"an array of uint8, uint16, bool, or float from 0 to 1 expected, got {array.dtype}")
+
+
+def rgb_in_bands(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) of a loaded Pillow image, a band of rows after the other: Pillow would copy a large one twice more."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+    return pixels

@@ -10,17 +10,24 @@ What we do differently:
 - The coreset is exact (the same centres as Algorithm 1), so there is no random projection. Its first centre is the
   patch farthest along a random direction, so that the order of the images does not matter.
 - ``bank_limit`` caps the bank, because the bank is what a prediction waits for; and while observing, at most
-  ``buffer_limit`` patches are held: a full buffer is thinned out by the same coreset.
+  ``buffer_limit`` patches are held: a full buffer is thinned out by the same coreset. From then on a patch is held only
+  if it lies farther from every centre kept than the last of these lay from the others when it was taken: all nearer ones
+  are covered as well as the buffer is. So a stream is thinned out a few times, not once a buffer, as in the doubling
+  algorithm (M. Charikar, C. Chekuri, T. Feder, R. Motwani, "Incremental Clustering and Dynamic Information Retrieval",
+  STOC 1997), whose distance only ever grows (docs/scale.md has what it costs in coverage and accuracy).
 - Eq. 7 is kept as printed, exponentials of unscaled distances. The authors' code leaves it out (score = s*). With b
   neighbours, m* among them, the factor lies between 1 - 1/b and 1. ``neighbours=1`` switches it off.
+
+- ``search_dimensions`` above 0 looks for the nearest row along the principal directions of the bank first, and takes the
+  nearest of the few found by their exact distances: quicker, and rarely a row a little farther away.
 
 ``odd_patches`` above 0 makes it SoftPatch (X. Jiang et al., "SoftPatch: Unsupervised Anomaly Detection with Noisy Data",
 NeurIPS 2022), for good images among which there may be bad ones. Each patch gets a weight W, its local outlier factor
 among the patches at the same place of the other images (Breunig et al. 2000, definition 7; section 3 of SoftPatch); the
 share of patches with the largest weights is discarded before the coreset is taken; and a distance counts as many times
 as the weight of the row of the bank that it leads to: W_m* |m_test - m*| in eq. 6 and in the map. Patches that are
-thinned out are weighed first, among those that came since the last time. Where two rows of the bank are equally near,
-the last bit decides whose weight counts.
+thinned out are weighed first, among those that came since the last time, so all of them are held until then. Where two
+rows of the bank are equally near, the last bit decides whose weight counts.
 
 Letters: B images, N patches held, M rows of the bank, D dimensions, P = h w patches an image, b neighbours.
 """
@@ -35,7 +42,7 @@ import torch
 from torch import Tensor, nn
 
 from andon.errors import ArtifactError, DataError, NotFittedError, SettingsError
-from andon.features.neighbours import greedy_k_centre, nearest
+from andon.features.neighbours import greedy_k_centre, nearest, principal_axes
 from andon.features.oddness import oddness
 from andon.features.patches import aggregate, join, joined_channels, to_map
 from andon.models.base import Detector, Progress, Scores, State
@@ -49,6 +56,7 @@ class PatchCore(Detector):
     ``coreset_fraction``: share of all patches seen that the memory bank keeps, at most ``bank_limit`` rows.
     ``neighbours``: b of eq. 7. ``blur_sigma``: of the map, in pixels of the input; 0 for none.
     ``buffer_limit``: patches held while observing (4 D bytes each). ``seed``: of the coreset's first centre.
+    ``search_dimensions``: directions along which the nearest row is looked for; 0, or D and more: the exact search.
     ``odd_patches``: share of the patches that are discarded as odd, for sets that are not clean; 0: PatchCore as it is.
     """
 
@@ -57,6 +65,7 @@ class PatchCore(Detector):
     memory_bank: Tensor  # (M, D) float32
     support: Tensor  # (M, b) int64: for each row of the bank, the rows nearest to it, itself first
     bank_weights: Tensor | None  # (M,) float32: W of each row; None without odd_patches
+    search_axes: Tensor | None  # (D, d) float32: the directions of the search; None for the exact one
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class PatchCore(Detector):
         buffer_limit: int = 200_000,
         seed: int = 0,
         odd_patches: float = 0.0,
+        search_dimensions: int = 0,
     ) -> None:
         super().__init__()
         self.backbone, self.layers = open_backbone(backbone, layers)
@@ -85,9 +95,13 @@ class PatchCore(Detector):
             raise SettingsError(
                 f"buffer_limit must be at least twice bank_limit ({self.bank_limit}), got {self.buffer_limit}"
             )
-        self.register_buffer("memory_bank", torch.empty(0, joined_channels(self.backbone, self.layers)))
+        self.search_dimensions = whole("search_dimensions", search_dimensions)
+        columns = joined_channels(self.backbone, self.layers)
+        self.register_buffer("memory_bank", torch.empty(0, columns))
         self.register_buffer("support", torch.empty(0, 0, dtype=torch.int64))
         self.register_buffer("bank_weights", torch.empty(0) if self.odd_patches else None)
+        along = torch.empty(columns, 0) if 0 < self.search_dimensions < columns else None
+        self.register_buffer("search_axes", along)
         self._forget()
 
     def _forget(self) -> None:
@@ -95,6 +109,7 @@ class PatchCore(Detector):
         self._places = torch.empty(0, dtype=torch.int64)  # of each row, the number of its place in the grid
         self._weights = torch.empty(0)  # of each row, W; 0 where it is not known yet
         self._held = self._images_seen = self._patches_seen = 0
+        self._cover(0)
 
     def reset(self) -> None:
         """Forget everything that was observed, as if just built."""
@@ -102,6 +117,8 @@ class PatchCore(Detector):
         self.memory_bank, self.support = self.memory_bank[:0], self.support[:0, :0]
         if self.bank_weights is not None:
             self.bank_weights = self.bank_weights[:0]
+        if self.search_axes is not None:
+            self.search_axes = self.search_axes[:, :0]
 
     def patches(self, images: Tensor) -> Tensor:
         """Locally aware patch features (B, D, h, w) of ``images`` (B, 3, H, W): eq. 1 to 3."""
@@ -125,13 +142,30 @@ class PatchCore(Detector):
             self._places = torch.empty(self.buffer_limit, dtype=torch.int64)
             self._weights = torch.empty(self.buffer_limit)
         while len(rows):
-            room = self.buffer_limit - self._held
-            to = slice(self._held, self._held + min(room, len(rows)))
-            self._buffer[to], self._places[to], self._weights[to] = rows[:room], places[:room], weights[:room]
+            new = self._uncovered(rows)[: self.buffer_limit - self._held]
+            to = slice(self._held, self._held + len(new))
+            self._buffer[to], self._places[to], self._weights[to] = rows[new], places[new], weights[new]
             self._held = to.stop
-            rows, places, weights = rows[room:], places[room:], weights[room:]
-            if self._held == self.buffer_limit:
-                self._thin_out()
+            if self._held < self.buffer_limit:
+                break
+            self._thin_out()
+            after = int(new[-1]) + 1
+            rows, places, weights = rows[after:], places[after:], weights[after:]
+
+    def _uncovered(self, rows: Tensor) -> Tensor:
+        """Numbers of those of ``rows`` (N, D) that lie farther than ``_reach`` from all centres; of all before there are any."""
+        if not self._centres:
+            return torch.arange(len(rows))
+        device = self.memory_bank.device
+        distance, _ = nearest(rows.to(device), self._buffer[: self._centres].to(device))
+        return (distance[:, 0] > self._reach).nonzero()[:, 0].cpu()
+
+    def _cover(self, centres: int) -> None:
+        """Take the first ``centres`` rows held, in the order chosen, for what new patches are measured against; 0: nothing."""
+        self._centres, self._reach = centres, 0.0
+        if centres > 1:
+            kept = self._buffer[:centres]
+            self._reach = float(nearest(kept[-1:], kept[:-1])[0])
 
     def _thin_out(self) -> None:
         """Keep twice as many patches as the bank may have rows, at most half the buffer: the greedy k-centres."""
@@ -139,6 +173,7 @@ class PatchCore(Detector):
         self._held = len(picks)
         self._buffer[: self._held] = self._buffer[picks]
         self._places[: self._held], self._weights[: self._held] = self._places[picks], weights[picks]
+        self._cover(0 if self.odd_patches else self._held)
 
     def _coreset(self, count: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """Numbers (at most ``count``,) of the greedy k-centres of the patches held, odd ones left out, and W (N,)."""
@@ -163,9 +198,12 @@ class PatchCore(Detector):
     def statistics(self) -> State:
         """``patches`` (N, D) float32 held; ``seen`` and ``patches_seen`` () int64, how many images and patches.
 
-        With ``odd_patches`` also ``places`` (N,) int64 in the grid and ``weights`` (N,) float32, 0 where not weighed.
+        Once thinned out, ``centres`` () int64: so many of the first rows are what new patches are measured against. With
+        ``odd_patches`` also ``places`` (N,) int64 in the grid and ``weights`` (N,) float32, 0 where not weighed.
         """
         state = {**self._counts(), "patches": self._buffer[: self._held].clone()}
+        if self._centres:
+            state["centres"] = torch.tensor(self._centres)
         if not self.odd_patches:
             return state
         notes = {"places": self._places, "weights": self._weights}
@@ -207,10 +245,17 @@ class PatchCore(Detector):
         places = state.get("places", torch.zeros(len(patches), dtype=torch.int64))
         weights = state.get("weights", torch.zeros(len(patches)))
         self._hold(patches.cpu().float(), places.cpu(), weights.cpu())
+        if (
+            "centres" in state and not self._centres
+        ):  # else these patches were too many, and thinned out again
+            self._cover(int(state["centres"]))
 
     @classmethod
     def merge(cls, states: Sequence[State], weights: Sequence[float]) -> State:
-        """All patches of all states, one after the other. ``weights`` play no part: patches count for themselves."""
+        """All patches of all states, one after the other. ``weights`` play no part: patches count for themselves.
+
+        What one state's centres cover another's may not: the merged one has none until it is thinned out itself.
+        """
         rows = [name for name in ("patches", "places", "weights") if name in states[0]]
         return {
             **{name: torch.cat([state[name] for state in states]) for name in rows},
@@ -232,6 +277,8 @@ class PatchCore(Detector):
         if self.bank_weights is not None:
             self.bank_weights = weights[picks].to(self.bank_weights.device)
         self.support = nearest(self.memory_bank, self.memory_bank, min(self.neighbours, len(bank)))[1]
+        if self.search_axes is not None:
+            self.search_axes = principal_axes(self.memory_bank, self.search_dimensions)
 
     def load_fitted_state(self, state: State) -> None:
         """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings.
@@ -258,7 +305,7 @@ class PatchCore(Detector):
         patches = self.patches(images)
         h, w = int(patches.shape[2]), int(patches.shape[3])
         rows = patches.permute(0, 2, 3, 1).flatten(0, 2)  # (B P, D)
-        distance, index = nearest(rows, self.memory_bank)  # (B P, 1) each
+        distance, index = nearest(rows, self.memory_bank, axes=self.search_axes)  # (B P, 1) each
         if self.bank_weights is not None:
             distance = distance * self.bank_weights[index]
         grid = distance.reshape(-1, h * w)

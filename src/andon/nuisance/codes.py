@@ -1,192 +1,193 @@
-"""Printed codes and text in one photograph: QR codes, bar codes, and blocks of print, as boxes. No model is needed.
+"""Printed codes in one photograph, with where they lie: QR, Data Matrix, Aztec and bar codes. No model is needed.
 
-Codes are found by OpenCV's detectors, print by its look: strokes are strong, dense changes of brightness, on an even
-ground; closed over the gaps between letters they become blocks (after the gradient morphology of Chen et al. 2004 and
-others for vehicle plates). A block is print if its strokes take up neither too little nor too much of it and each of its
-rows changes between dark and bright many times. Positions are in pixels of the photograph, rows first.
+ZXing-C++ reads them, and what it cannot read by the code's own check is none: so a crack or a texture is never taken for a
+code, and neither is a code that a scratch has destroyed. Of bar codes it says where along their height lines were read; from
+there they are followed to the ends of the bars. Positions are in pixels of the photograph, rows first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from andon.errors import SettingsError
-from andon.nuisance.edges import fitted_size
-from andon.nuisance.opencv import opencv
-from andon.nuisance.zones import Zone
+from andon.errors import MissingExtraError, SettingsError
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
-Kind = Literal["qr", "barcode", "text"]
-Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two excluded
-KINDS: tuple[Kind, ...] = ("qr", "barcode", "text")
+Floats = NDArray[np.float64]
+Kind = Literal["qr", "datamatrix", "aztec", "barcode"]
+Point = tuple[float, float]  # row, column
+Corners = tuple[Point, Point, Point, Point]  # upper left and right, lower right and left, as the code is read
+Around = tuple[float, float, float, float]  # above, left, below, right; shares of the code's height and width
 
-SIDE = 1024  # pixels of the longest side at which print is looked for; larger photographs are reduced
-REDUCED = (256, 180)  # pixels of the longest side at which bar codes are looked for besides the full size
-STROKE = 40.0  # levels of brightness between a stroke and its ground, at least
-GAP = 0.012  # of the longest side: gaps between strokes that are closed
-SMALLEST, LARGEST = 0.012, 0.35  # of the longest side: the shorter side of a block of print
-FILLED = (0.2, 0.85)  # share of a block that its strokes take up
-CHANGES = 5.0  # from bright to dark or back, along a row of a block, on average
-_WHY = "finding printed codes"
+KINDS: tuple[Kind, ...] = ("qr", "datamatrix", "aztec", "barcode")
+FORMATS: dict[Kind, tuple[str, ...]] = {  # names of zxingcpp.BarcodeFormat
+    "qr": ("QRCode", "MicroQRCode"),
+    "datamatrix": ("DataMatrix",),
+    "aztec": ("Aztec",),
+    "barcode": (
+        "Code128",
+        "Code93",
+        "Code39",
+        "EAN13",
+        "EAN8",
+        "UPCA",
+    ),  # ITF and Codabar have no error check
+}
+ALIKE = 0.6  # correlation of a line across the bars with the line that was read, at least
+TALLEST = 1.5  # widths: how far bars are followed to either side
+LEANS = range(-24, 25, 2)  # degrees between the line read and the one across the bars
+_TRIED = 5  # of them, the likeliest
+_MISSED = 3  # lines in a row unlike the bars, after which they have ended
 
 
 @dataclass(frozen=True)
 class Code:
-    """One printed thing: its kind, and the ``box`` around it."""
+    """One printed code: its kind, and the corners of what is printed."""
 
     kind: Kind
-    box: Box
+    corners: Corners
 
     @property
-    def area(self) -> int:
-        """Pixels in the box."""
-        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+    def area(self) -> float:
+        """Pixels inside the corners (the shoelace formula)."""
+        row, column = np.array(self.corners).T
+        return float(abs(row @ np.roll(column, 1) - column @ np.roll(row, 1)) / 2)
+
+    def outline(self, around: Around = (0, 0, 0, 0)) -> Corners:
+        """The corners with what is ``around``, in the code's own directions: a label that is turned, turns that, too.
+
+        >>> Code("qr", ((10, 10), (10, 30), (20, 30), (20, 10))).outline((0, 0, 0.5, 0.1))
+        ((10.0, 10.0), (10.0, 32.0), (25.0, 32.0), (25.0, 10.0))
+        """
+        above, left, below, right = around
+        upper_left, upper_right, lower_right, lower_left = np.array(self.corners, np.float64)
+
+        def at(down: float, across: float) -> Point:
+            upper = upper_left + across * (upper_right - upper_left)
+            lower = lower_left + across * (lower_right - lower_left)
+            row, column = upper + down * (lower - upper)
+            return float(row), float(column)
+
+        return at(-above, -left), at(-above, 1 + right), at(1 + below, 1 + right), at(1 + below, -left)
 
 
 def find_codes(pixels: Pixels, kinds: Sequence[Kind] = KINDS) -> list[Code]:
-    """What is printed in the photograph ``pixels`` (H, W, 3) uint8: QR codes first, then bar codes, then text.
+    """The codes of these ``kinds`` that can be read in the photograph ``pixels`` (H, W, 3) uint8.
 
-    A block of text is left out that a QR code covers by more than half, or a bar code by more than 80 %: of its bars
-    OpenCV often gives the middle only, and the block covers the rest.
-
-    Raises :class:`SettingsError` for unknown ``kinds``, :class:`MissingExtraError` without OpenCV.
+    Raises :class:`SettingsError` for unknown ``kinds``, :class:`MissingExtraError` without ZXing-C++.
     """
     if unknown := set(kinds) - set(KINDS):
         raise SettingsError(f"kinds: {', '.join(KINDS)} expected, got {', '.join(sorted(unknown))}")
-    cv2 = opencv(_WHY)
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    zxing = reader()
+    grey = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
     found: list[Code] = []
-    if "qr" in kinds:
-        found += _boxes(cv2.QRCodeDetector().detectMulti(grey), "qr", grey.shape)
-    if "barcode" in kinds:
-        for code in _bar_codes(cv2, grey):
-            if not _covered(code, found):
-                found.append(code)
-    if "text" in kinds:
-        squares, bars = ([code for code in found if code.kind == kind] for kind in ("qr", "barcode"))
-        found += [
-            block
-            for block in _print_blocks(cv2, grey)
-            if not (_covered(block, squares) or _covered(block, bars, 0.8))
-        ]
+    for kind in kinds:
+        formats = [getattr(zxing.BarcodeFormat, name) for name in FORMATS[kind]]
+        for read in zxing.read_barcodes(grey, formats=formats):
+            corners = _corners(read.position)
+            found.append(Code(kind, _to_the_ends(grey, corners) if kind == "barcode" else corners))
     return found
 
 
-def moving_zones(pixels: Pixels, kinds: Sequence[Kind] = KINDS, margin: float = 0.01) -> tuple[Zone, ...]:
-    """A zone to ignore around each thing printed in this photograph, ``margin`` (share of the longest side) wider.
+def reader() -> Any:
+    """The module ``zxingcpp``. Raises :class:`MissingExtraError`."""
+    try:
+        import zxingcpp
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("zxing-cpp", extra="nuisance", purpose="reading printed codes") from error
+    return zxingcpp
 
-    >>> moving_zones(np.full((64, 64, 3), 128, np.uint8))
-    ()
+
+def _corners(position: Any) -> Corners:
+    """ZXing's corners, which are pixels of the code, as the outer borders of these pixels' centres."""
+    ring = (position.top_left, position.top_right, position.bottom_right, position.bottom_left)
+    return cast(Corners, tuple((corner.y + 0.5, corner.x + 0.5) for corner in ring))
+
+
+def _to_the_ends(grey: NDArray[np.uint8], corners: Corners) -> Corners:
+    """The ``corners`` of a bar code moved along its bars to where these end; (H, W) ``grey``.
+
+    ZXing reads along the rows or columns of the photograph even where the code is turned: how its bars lean is found by
+    following them for each lean in turn.
     """
-    size = (pixels.shape[0], pixels.shape[1])
-    reach = margin * max(size)
-    zones = []
-    for number, code in enumerate(find_codes(pixels, kinds), 1):
-        top, left, bottom, right = code.box
-        wider = (
-            max(0.0, top - reach),
-            max(0.0, left - reach),
-            min(size[0], bottom + reach),
-            min(size[1], right + reach),
-        )
-        zones.append(Zone.box(f"{code.kind} {number}", wider, size=size))
-    return tuple(zones)
+    upper_left, upper_right, lower_right, lower_left = np.array(corners)
+    left, right = (upper_left + lower_left) / 2, (upper_right + lower_right) / 2
+    leaning = [_Bars.between(left, right, math.radians(degrees)) for degrees in LEANS]
+    likely = sorted(leaning, key=lambda bars: -bars.likeness(grey))[:_TRIED]
+    _, best, above, below = max((bars.ends(grey) for bars in likely), key=lambda found: found[0])
+    return best.corners(above, below)
 
 
-def _boxes(detected: tuple[Any, ...], kind: Kind, size: tuple[int, int]) -> list[Code]:
-    """The upright boxes around the corners (n, 4, 2), x and y, that an OpenCV detector answers with."""
-    corners = detected[1]
-    if corners is None:
-        return []
-    boxes = []
-    for quad in np.asarray(corners, np.float64).reshape(-1, 4, 2):
-        (left, top), (right, bottom) = np.floor(quad.min(axis=0)), np.ceil(quad.max(axis=0))
-        box = (max(0, int(top)), max(0, int(left)), min(size[0], int(bottom)), min(size[1], int(right)))
-        if box[0] < box[2] and box[1] < box[3]:
-            boxes.append(Code(kind, box))
-    return boxes
+@dataclass(frozen=True, eq=False)
+class _Bars:
+    """A bar code with its middle and two steps of a pixel's length (row, column each): across its bars and along them."""
+
+    middle: Floats
+    across: Floats
+    along: Floats
+    width: float  # across the bars, in pixels
+
+    @classmethod
+    def between(cls, left: Floats, right: Floats, lean: float) -> _Bars:
+        """Read from ``left`` to ``right`` (row, column), along a line that leans by ``lean`` radians from across its bars."""
+        length = max(float(np.linalg.norm(right - left)), 1.0)
+        row, column = (right - left) / length
+        turn = np.array([[math.cos(lean), math.sin(lean)], [-math.sin(lean), math.cos(lean)]])
+        across = turn @ (row, column)
+        return cls((left + right) / 2, across, np.array([across[1], -across[0]]), length * math.cos(lean))
+
+    def line(self, grey: NDArray[np.uint8], offset: float) -> Floats:
+        """The values (n,) across the bars ``offset`` pixels along them from the middle, with mean 0 and deviation 1."""
+        steps = np.linspace(-self.width / 2, self.width / 2, max(8, 2 * round(self.width)))
+        places = self.middle + offset * self.along + steps[:, None] * self.across
+        return _standardised(_sampled(grey, places))
+
+    def likeness(self, grey: NDArray[np.uint8]) -> float:
+        """The correlation of those two of three lines near the middle that are most alike: a scratch may hide one."""
+        away = max(2.0, 0.04 * self.width)
+        one, two, three = (self.line(grey, offset) for offset in (-away, 0, away))
+        return float(max(one @ two, two @ three, one @ three)) / len(one)
+
+    def ends(self, grey: NDArray[np.uint8]) -> tuple[float, _Bars, int, int]:
+        """How many pixels above and below the middle lines are still like that in the middle; first, how alike in all."""
+        middle = self.line(grey, 0)
+        (above, upper), (below, lower) = (self._followed(grey, middle, sign) for sign in (-1, 1))
+        return upper + lower, self, above, below
+
+    def _followed(self, grey: NDArray[np.uint8], middle: Floats, sign: int) -> tuple[int, float]:
+        """The last line like ``middle``, and the sum of the correlations up to it."""
+        last, total = 0, 0.0
+        for number in range(1, round(TALLEST * self.width) + 1):
+            alike = float(self.line(grey, sign * number) @ middle) / len(middle)
+            if alike >= ALIKE:
+                last, total = number, total + alike
+            elif number - last >= _MISSED:
+                break
+        return last, total
+
+    def corners(self, above: float, below: float) -> Corners:
+        """The corners of what lies between."""
+        half = self.width / 2 * self.across
+        upper, lower = self.middle - above * self.along, self.middle + below * self.along
+        ring = (upper - half, upper + half, lower + half, lower - half)
+        return cast(Corners, tuple((float(row), float(column)) for row, column in ring))
 
 
-def _bar_codes(cv2: Any, grey: NDArray[np.uint8]) -> list[Code]:
-    """Bar codes in a grey photograph (H, W), as it is and reduced; one code may be there several times.
-
-    OpenCV's detector misses many codes that are sharp or large for its windows, and finds them in reduced copies.
-    """
-    detector = cv2.barcode.BarcodeDetector()
-    found = _boxes(detector.detectMulti(grey), "barcode", grey.shape)
-    for side in REDUCED:
-        rows, columns = fitted_size(grey.shape, side)
-        if (rows, columns) == grey.shape:
-            continue
-        small = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
-        answer, corners, *rest = detector.detectMulti(small)
-        if corners is not None:
-            corners = np.asarray(corners) * (grey.shape[1] / columns, grey.shape[0] / rows)
-        found += _boxes((answer, corners, *rest), "barcode", grey.shape)
-    return found
-
-
-def _print_blocks(cv2: Any, grey: NDArray[np.uint8]) -> list[Code]:
-    """Blocks of print in a grey photograph (H, W), the largest first."""
-    height, width = grey.shape
-    rows, columns = fitted_size((height, width), SIDE)
-    side = max(rows, columns)
-    small = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
-    strokes = _strokes(cv2, small)
-    _, labels, places, _ = cv2.connectedComponentsWithStats(_joined(cv2, strokes, max(3, round(GAP * side))))
-    found = []
-    for number, (left, top, wide, tall, _) in enumerate(places[1:].tolist(), 1):
-        if not SMALLEST * side <= min(tall, wide) <= LARGEST * side:
-            continue
-        there = np.s_[top : top + tall, left : left + wide]
-        if _is_print(small[there], strokes[there], labels[there] == number):
-            box = (top * height // rows, left * width // columns, -(-(top + tall) * height // rows),
-                   -(-(left + wide) * width // columns))  # fmt: skip
-            found.append(Code("text", box))
-    return sorted(found, key=lambda code: -code.area)
-
-
-def _strokes(cv2: Any, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """1 (H, W) where brightness changes by more than ``STROKE`` within three pixels."""
-    gradient = cv2.morphologyEx(
-        grey, cv2.MORPH_GRADIENT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+def _sampled(grey: NDArray[np.uint8], places: Floats) -> Floats:
+    """The values (n,) at ``places`` (n, 2), those at the border for what lies outside."""
+    rows, columns = (
+        np.clip(np.floor(places[:, axis]).astype(np.int64), 0, grey.shape[axis] - 1) for axis in (0, 1)
     )
-    return np.asarray(gradient > STROKE).astype(np.uint8)
+    return grey[rows, columns].astype(np.float64)
 
 
-def _joined(cv2: Any, strokes: NDArray[np.uint8], gap: int) -> NDArray[np.uint8]:
-    """``strokes`` closed over gaps of up to ``gap`` rows and twice as many columns, thin lines removed."""
-    closed = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((gap, 2 * gap), np.uint8))
-    opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((max(3, gap // 2),) * 2, np.uint8))
-    return np.asarray(opened)
-
-
-def _is_print(block: NDArray[np.uint8], strokes: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:
-    """Whether a block (h, w), whose component is ``inside``, looks like print; see the module's words."""
-    if not FILLED[0] <= strokes[inside].mean() <= FILLED[1]:
-        return False
-    low, high = np.quantile(block[inside], (0.1, 0.9))
-    if high - low < STROKE:
-        return False
-    dark = block < (low + high) / 2
-    along, across = (
-        float(np.abs(np.diff(dark.astype(np.int8), axis=axis)).sum(axis=axis).mean()) for axis in (1, 0)
-    )
-    return max(along, across) >= CHANGES
-
-
-def _covered(code: Code, others: Sequence[Code], share: float = 0.5) -> bool:
-    """Whether one of ``others`` covers more than ``share`` of ``code``."""
-    return any(_common(code.box, other.box) > share * code.area for other in others)
-
-
-def _common(one: Box, other: Box) -> int:
-    """Pixels that two boxes share."""
-    tall = min(one[2], other[2]) - max(one[0], other[0])
-    wide = min(one[3], other[3]) - max(one[1], other[1])
-    return max(0, tall) * max(0, wide)
+def _standardised(values: Floats) -> Floats:
+    """``values`` (n,) with mean 0 and deviation 1; 0 where they are all alike."""
+    centred = values - values.mean()
+    return cast(Floats, centred / max(float(centred.std()), 1e-9))

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from andon.calibrate import calibration_from_dict, calibration_to_dict
 from andon.data.masks import resize_nearest
 from andon.errors import AndonError, ArtifactError, ImageError, SettingsError
+from andon.nuisance.fill import filled
+from andon.nuisance.moving import Box, CodeLimits, box_of, find_moving
 from andon.nuisance.zones import Mask, Zone
 from andon.types import Calibration
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Colour = tuple[int, int, int]
+Cover = Colour | Literal["surroundings"]  # what a zone's pixels are replaced by
 Places = Callable[
     [Pixels, Sequence[Zone]], Sequence[Mask]
 ]  # a photograph -> the mask (H, W) of each zone in it
@@ -31,36 +34,47 @@ Places = Callable[
 class Treated:
     """A zone and what is done about it.
 
-    colour: what its pixels are replaced by before the network sees them; None: the network sees what is there.
+    colour: what its pixels are replaced by before the network sees them: one colour, or what surrounds them; None: the
+        network sees what is there.
     halo: how far around it the map is left out, in pixels of the network's input.
     given: at the fit, or later, to a detector that has seen what is there.
     calibration: of a zone with a threshold of its own, once it has been set.
+    codes: what its codes are like on good parts, where it is a zone of codes; else None.
     """
 
     zone: Zone
-    colour: Colour | None = None
+    colour: Cover | None = None
     halo: int = 0
     given: Literal["fit", "later"] = "fit"
     calibration: Calibration | None = None
+    codes: CodeLimits | None = None
 
     def described(self) -> str:
         """What is done about the zone, in words."""
+        if self.codes is None:
+            return self._done()
+        return (
+            f"{' and '.join(self.zone.codes)} codes wherever in it ({self.codes.described()}): {self._done()}"
+        )
+
+    def _done(self) -> str:
         if self.zone.treatment == "looser":
             limit = "none yet" if self.calibration is None else f"{self.calibration.threshold:.6g}"
             statement = "" if self.calibration is None else f" ({self.calibration.statement})"
             return f"a threshold of its own, {limit}{statement}"
         if self.colour is not None:
             since = "" if self.given == "fit" else ", since a calibration"
-            return "not inspected; its pixels are covered with the colour " + f"{self.colour}{since}"
+            what = "what surrounds them" if self.colour == "surroundings" else f"the colour {self.colour}"
+            return f"not inspected; its pixels are covered with {what}{since}"
         return f"not inspected, nor the map within {self.halo} pixels of it, since a calibration"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        content = {"zone": self.zone.to_dict(), "colour": self.colour and list(self.colour), "halo": self.halo,
-                   "given": self.given}  # fmt: skip
-        return content | (
-            {} if self.calibration is None else {"calibration": calibration_to_dict(self.calibration)}
-        )
+        colour = list(self.colour) if isinstance(self.colour, tuple) else self.colour
+        content = {"zone": self.zone.to_dict(), "colour": colour, "halo": self.halo, "given": self.given}
+        if self.calibration is not None:
+            content["calibration"] = calibration_to_dict(self.calibration)
+        return content | ({} if self.codes is None else {"codes": self.codes.to_dict()})
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Treated:
@@ -68,15 +82,27 @@ class Treated:
         colour, stored = content["colour"], content.get("calibration")
         if content["given"] not in ("fit", "later") or int(content["halo"]) < 0:
             raise SettingsError("a zone's 'given' must be fit or later, its 'halo' at least 0")
-        if colour is not None and (len(colour) != 3 or not all(0 <= value <= 255 for value in colour)):
-            raise SettingsError(f"a zone's colour must be three numbers from 0 to 255, got {colour!r:.80}")
+        zone, limits = Zone.from_dict(content["zone"]), content.get("codes")
+        if bool(zone.codes) != (limits is not None):
+            raise SettingsError(
+                "what codes are like on good parts belongs to a zone of codes, and to no other"
+            )
         return cls(
-            Zone.from_dict(content["zone"]),
-            None if colour is None else cast(Colour, tuple(map(int, colour))),
+            zone,
+            _cover(colour),
             int(content["halo"]),
             content["given"],
             None if stored is None else calibration_from_dict(stored),
+            None if limits is None else CodeLimits.from_dict(limits),
         )
+
+
+def _cover(colour: Any) -> Cover | None:
+    if colour is None or colour == "surroundings":
+        return cast(Cover | None, colour)
+    if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+        raise SettingsError(f"a zone's colour must be three numbers from 0 to 255, got {colour!r:.80}")
+    return cast(Colour, tuple(map(int, colour)))
 
 
 def fixed_places(pixels: Pixels, zones: Sequence[Zone]) -> list[Mask]:
@@ -92,6 +118,7 @@ class Judged:
     by the detector's own threshold. zone_peaks: the largest value in each zone with a threshold of its own.
     not_inspected: share of the photograph, 0 to 1.
     ignored: (h, w) bool. own: name and (h, w) mask of each zone with a threshold of its own.
+    notes: where zones lie that do not always lie alike. doubts: why a person must look at the photograph.
     """
 
     anomaly_map: NDArray[np.float32]
@@ -100,6 +127,8 @@ class Judged:
     not_inspected: float
     ignored: Mask
     own: tuple[tuple[str, Mask], ...]
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def thresholds(self, plan: ZonePlan, map_threshold: float) -> NDArray[np.float32]:
         """The threshold (h, w) of each place: the zones' own in these, infinite where nothing is inspected."""
@@ -126,17 +155,36 @@ class ZonePlan:
 
     def place(self, pixels: Pixels) -> Placed:
         """The plan on one photograph (H, W, 3)."""
-        masks = tuple(self.places(pixels, self.zones))
-        if len(masks) != len(self.treated) or any(mask.shape != pixels.shape[:2] for mask in masks):
+        areas = tuple(self.places(pixels, self.zones))
+        if len(areas) != len(self.treated) or any(area.shape != pixels.shape[:2] for area in areas):
             raise ImageError(
                 f"the places of {len(self.treated)} zones in a photograph of {pixels.shape[:2]} were expected, "
-                f"got masks of {[mask.shape for mask in masks]}"
+                f"got masks of {[area.shape for area in areas]}"
             )
-        return Placed(self, masks)
+        masks: list[Mask] = []
+        boxes: list[tuple[str, Box]] = []
+        doubts: list[str] = []
+        for entry, area in zip(self.treated, areas, strict=True):
+            if entry.zone.codes:
+                found = find_moving(pixels, area, entry.zone, entry.codes)
+                masks.append(found.mask)
+                boxes += [(entry.zone.name, box) for box in found.boxes]
+                doubts += [found.doubt] if found.doubt else []
+            else:
+                masks.append(area)
+                if self.places is not fixed_places and area.any():
+                    boxes.append((entry.zone.name, box_of(area)))
+        return Placed(self, tuple(masks), tuple(boxes), tuple(doubts), areas)
 
     def cover(self, pixels: Pixels) -> Pixels:
-        """The photograph (H, W, 3) as the network is to see it."""
-        return self.place(pixels).cover(pixels)
+        """The photograph (H, W, 3) as the network is to see it at the fit.
+
+        Raises :class:`ImageError` where codes are not as on good parts: what is learnt there would be what is printed.
+        """
+        placed = self.place(pixels)
+        if placed.doubts:
+            raise ImageError("; ".join(placed.doubts))
+        return placed.cover(pixels)
 
     def with_calibrations(self, calibrations: Mapping[str, Calibration]) -> ZonePlan:
         """The plan with these thresholds, by the zones' names."""
@@ -162,21 +210,30 @@ class ZonePlan:
 
 @dataclass(frozen=True)
 class Placed:
-    """A plan on one photograph, whose zones are ``masks`` (H, W)."""
+    """A plan on one photograph, whose zones are ``masks`` (H, W).
+
+    boxes: name and place of what does not always lie alike. doubts: why codes are inspected after all. areas: (H, W),
+    where zones of codes may lie; of the others they are the masks.
+    """
 
     plan: ZonePlan
     masks: tuple[Mask, ...]
+    boxes: tuple[tuple[str, Box], ...] = ()
+    doubts: tuple[str, ...] = ()
+    areas: tuple[Mask, ...] = ()
 
     def cover(self, pixels: Pixels) -> Pixels:
-        """The photograph with the pixels of each covered zone in the zone's colour; itself where none is covered."""
+        """The photograph with the pixels of each covered zone replaced; itself where none is covered."""
         covered = [
             (t.colour, mask) for t, mask in zip(self.plan.treated, self.masks, strict=True) if t.colour
         ]
         if not covered:
             return pixels
-        pixels = pixels.copy()
         for colour, mask in covered:
-            pixels[mask] = colour
+            if colour == "surroundings":
+                pixels = filled(pixels, mask)
+            else:
+                pixels = np.where(mask[..., None], np.array(colour, np.uint8), pixels)
         return pixels
 
     def judge(self, anomaly_map: NDArray[np.float32]) -> Judged:
@@ -197,7 +254,15 @@ class Placed:
         if ignored.any():
             anomaly_map = np.where(ignored, anomaly_map[inspected].min(), anomaly_map)
         peaks = {name: float(anomaly_map[mask].max()) for name, mask in own if mask.any()}
-        return Judged(anomaly_map, peak, peaks, float(ignored.mean()), ignored, tuple(own))
+        notes = tuple(_where(name, box) for name, box in self.boxes if name not in dict(own))
+        return Judged(
+            anomaly_map, peak, peaks, float(ignored.mean()), ignored, tuple(own), notes, self.doubts
+        )
+
+
+def _where(name: str, box: Box) -> str:
+    """The note that a zone lies at ``box`` in this photograph."""
+    return f"zone {name!r}: not inspected within {list(box)} (top, left, bottom, right)"
 
 
 def grown(mask: Mask, reach: int) -> Mask:

@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from andon.components import label
 from andon.data.masks import mask_values
 from andon.errors import DataError, SettingsError
@@ -30,6 +32,8 @@ from andon.nuisance.zones import Cells, Mask, Zone
 FORMAT = "andon-zones"
 SCHEMA = 1
 MOST_ZONES = 100
+MOST_IGNORED = 0.9  # of a photograph, that fixed zones may take up together
+SAME_SHAPE = 0.02  # by which heights over widths of two photographs of one camera may differ, as a share
 _ENTRIES = {"format", "schema", "units", "size", "zones"}
 
 
@@ -49,6 +53,39 @@ def read_zones(path: str | os.PathLike[str]) -> tuple[Zone, ...]:
         return _zones(json.loads(path.read_text(encoding="utf-8")))
     except (SettingsError, UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
         raise DataError(f"the zones in {path} cannot be used: {error}") from error
+
+
+def drawn_on(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """The size (H, W) of the photograph that the zones in ``path`` were drawn on; None where it does not say.
+
+    Raises :class:`DataError` as :func:`read_zones`, which should be called before.
+    """
+    if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+        height, width = mask_values(Path(path)).shape
+        return height, width
+    return _drawn_on(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def check_zones(zones: Sequence[Zone], size: tuple[int, int], drawn: tuple[int, int] | None = None) -> None:
+    """Raise :class:`DataError` where ``zones`` do not suit photographs of ``size`` (H, W).
+
+    They were ``drawn`` on a photograph of another shape, one holds no pixel, or they leave too little to inspect.
+    """
+    if drawn is not None and abs(drawn[0] * size[1] / (drawn[1] * size[0]) - 1) > SAME_SHAPE:
+        raise DataError(
+            f"the zones were drawn on a photograph of {drawn[0]} x {drawn[1]} pixels (rows x columns), these have "
+            f"{size[0]} x {size[1]}: another shape. Are they zones of another part or camera? Draw them anew."
+        )
+    for zone in zones:
+        if not zone.mask(size).any():
+            raise DataError(f"zone {zone.name!r} holds no pixel of a photograph of {size[0]} x {size[1]}")
+    fixed = [zone.mask(size) for zone in zones if zone.treatment == "ignore" and not zone.codes]
+    share = float(np.logical_or.reduce(fixed).mean()) if fixed else 0.0
+    if share > MOST_IGNORED:
+        raise DataError(
+            f"the zones take up {share:.0%} of the photograph and leave hardly anything to inspect: at most "
+            f"{MOST_IGNORED:.0%} can be ignored. Draw them smaller."
+        )
 
 
 def write_zones(path: str | os.PathLike[str], zones: Sequence[Zone]) -> Path:

@@ -19,14 +19,18 @@ from numpy.typing import NDArray
 from andon.calibrate import check_share
 from andon.data.masks import resize_nearest
 from andon.errors import SettingsError
+from andon.nuisance.codes import KINDS, Around, Kind
 from andon.runs import mask_of_runs, run_lengths
 
 Mask = NDArray[np.bool_]  # (H, W)
 Point = tuple[float, float]  # row, column
 Treatment = Literal["ignore", "looser"]
 TREATMENTS = ("ignore", "looser")
+AROUND: Around = (0.1, 0.1, 0.1, 0.1)  # what belongs to a code besides it, where nothing is said
+MOST_AROUND = 10.0  # heights or widths of a code
 MOST_CELLS = 64_000_000  # pixels of a painted zone's grid
 _NAME_LENGTH = 80
+_ENTRIES = {"name", "box", "polygon", "cells", "treatment", "rate", "codes", "around"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Zone:
 
     treatment: ``ignore``: not inspected at all; ``looser``: judged by a threshold of its own, at which ``rate`` of the
     good parts may fail there (None: the rate of the rest).
+    codes: kinds of printed codes; then it is not the area that is meant but what codes of these kinds, wherever in it,
+    take up with what is ``around`` them, in shares of their height and width (None: ``AROUND``).
 
     Raises :class:`SettingsError` for a zone that makes no sense.
 
@@ -77,6 +83,8 @@ class Zone:
     cells: Cells | None = None
     treatment: Treatment = "ignore"
     rate: float | None = None
+    codes: tuple[Kind, ...] = ()
+    around: Around | None = None
 
     def __post_init__(self) -> None:
         if (
@@ -99,6 +107,12 @@ class Zone:
             raise SettingsError(f"zone {self.name!r} has a rate, which only the treatment 'looser' takes")
         if self.rate is not None:
             check_share(f"zone {self.name!r}, rate", self.rate)
+        _check_codes(self.name, self.codes, self.around)
+
+    @property
+    def reach(self) -> Around:
+        """What belongs to a code besides it: above, left, below and right, in shares of its height and width."""
+        return AROUND if self.around is None else self.around
 
     @classmethod
     def box(
@@ -138,6 +152,10 @@ class Zone:
         content: dict[str, Any] = {"name": self.name, "treatment": self.treatment}
         if self.rate is not None:
             content["rate"] = self.rate
+        if self.codes:
+            content["codes"] = list(self.codes)
+        if self.around is not None:
+            content["around"] = list(self.around)
         if self.cells is not None:
             return content | {"cells": {"size": list(self.cells.size), "counts": list(self.cells.counts)}}
         return content | {"polygon": [list(corner) for corner in self.corners]}
@@ -151,14 +169,19 @@ class Zone:
         if not isinstance(content, Mapping):
             raise SettingsError(f"a zone must be a table of entries, got {content!r:.80}")
         name = content.get("name")
-        unknown = sorted(set(map(str, content)) - {"name", "box", "polygon", "cells", "treatment", "rate"})
+        unknown = sorted(set(map(str, content)) - _ENTRIES)
         shapes = [key for key in ("box", "polygon", "cells") if key in content]
         if unknown or len(shapes) != 1:
             raise SettingsError(
-                f"zone {name!r}: expected a name, one of box, polygon and cells, and perhaps treatment and rate; "
+                f"zone {name!r}: expected a name, one of box, polygon and cells, and perhaps treatment, rate, codes and around; "
                 f"got {sorted(map(str, content))}"
             )
         rest = {"treatment": content.get("treatment", "ignore"), "rate": content.get("rate")}
+        if "codes" in content or "around" in content:
+            rest |= {
+                "codes": _listed(name, "codes", content) or None,
+                "around": _listed(name, "around", content),
+            }
         try:
             if "cells" in content:
                 return cls(cast(str, name), cells=_cells(content["cells"]), **rest)
@@ -202,6 +225,30 @@ def _cells(content: Any) -> Cells:
     return Cells((int(rows), int(columns)), tuple(map(int, content["counts"])))
 
 
+def _listed(name: object, entry: str, content: Mapping[Any, Any]) -> tuple[Any, ...] | None:
+    value = content.get(entry)
+    if value is not None and not isinstance(value, list | tuple):
+        raise SettingsError(f"zone {name!r}: {entry!r} must be a list, got {value!r:.80}")
+    return None if value is None else tuple(value)
+
+
+def _check_codes(name: str, codes: tuple[Kind, ...] | None, around: Around | None) -> None:
+    if codes != () and (not codes or set(map(str, codes)) - set(KINDS)):
+        raise SettingsError(
+            f"zone {name!r}: 'codes' must be some of {', '.join(KINDS)}, got {list(codes or ())!r:.80}"
+        )
+    if around is None:
+        return
+    if not codes:
+        raise SettingsError(f"zone {name!r} has 'around', which only a zone of 'codes' takes")
+    numbers = [value for value in around if isinstance(value, int | float)]
+    if len(numbers) != 4 or len(around) != 4 or not all(0 <= value <= MOST_AROUND for value in numbers):
+        raise SettingsError(
+            f"zone {name!r}: 'around' must be four numbers from 0 to {MOST_AROUND:g} (above, left, below, right, in "
+            f"heights and widths of the code), got {list(around)!r:.80}"
+        )
+
+
 def _check_corners(name: str, corners: tuple[Point, ...]) -> None:
     numbers = [value for corner in corners for value in corner]
     if len(corners) < 3 or not all(map(math.isfinite, numbers)):
@@ -215,5 +262,5 @@ def _check_corners(name: str, corners: tuple[Point, ...]) -> None:
     if max(tops) <= 0 or max(lefts) <= 0 or min(tops) >= 1 or min(lefts) >= 1 or max(map(abs, numbers)) > 3:
         raise SettingsError(
             f"zone {name!r} lies outside the photograph: as fractions of it its corners are {corners!r:.80}. "
-            'Places in pixels need "units": "pixels" and the "size" [rows, columns] of the photograph they were drawn on.'
+            'Rows come before columns; places in pixels need "units": "pixels" and the "size" [rows, columns] of the photograph they were drawn on.'
         )

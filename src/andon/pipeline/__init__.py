@@ -2,10 +2,11 @@
 
 from andon.pipeline.annotating import Annotated, AnnotateOptions, annotate
 from andon.pipeline.evaluating import Judged, evaluate_maps, has_known_answers, judge
-from andon.pipeline.fitting import fit, partial_path
+from andon.pipeline.fitting import fit, partial_path, unfinished
 from andon.pipeline.options import FitOptions
-from andon.pipeline.recalibrating import Criterion, Recalibration, recalibrate
+from andon.pipeline.recalibrating import Recalibration, recalibrate
 from andon.pipeline.reporting import write_judged_report, write_verdict_report
+from andon.pipeline.rules import Criterion
 from andon.pipeline.scoring import raw_scores
 from andon.pipeline.surveying import report_on_data
 
@@ -25,6 +26,7 @@ __all__ = [
     "raw_scores",
     "recalibrate",
     "report_on_data",
+    "unfinished",
     "write_judged_report",
     "write_verdict_report",
 ]

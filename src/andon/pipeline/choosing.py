@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from andon.errors import SettingsError
+from andon.errors import DataError, SettingsError
 from andon.metrics import auroc
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from andon.engine import Reader
     from andon.models.base import Detector
+    from andon.training import Plan
 
 AUTO = "auto"
 CANDIDATES = ("patchcore", "padim", "subspacead")  # in the order in which they are preferred when level
@@ -53,11 +54,14 @@ def choose(
     settings: dict[str, Any],
     *,
     seed: int = 0,
+    plan: Plan | None = None,
     progress: Progress | None = None,
 ) -> Choice:
     """The method for the good images in ``paths``, from a trial of a minute or so on at most 88 of them.
 
-    Raises :class:`SettingsError` for settings that not every candidate takes.
+    ``reader`` and ``plan`` are those of the fit: what it covers, aligns or varies, the trial does, too.
+    Raises :class:`SettingsError` for settings that not every candidate takes, :class:`DataError` where no image drawn for
+    the trial can be used.
     """
     strange = sorted(set(settings) - set(SHARED))
     if strange:
@@ -76,7 +80,7 @@ def choose(
     for done, method in enumerate(CANDIDATES):
         if progress:
             progress("try methods", done, len(CANDIDATES))
-        detector = _fitted(method, [paths[i] for i in drawn[tried : tried + FITTED]], reader, settings)
+        detector = _fitted(method, [paths[i] for i in drawn[tried : tried + FITTED]], reader, settings, plan)
         aurocs[method] = _told_apart(detector, good, spoiled)
     if progress:
         progress("try methods", len(CANDIDATES), len(CANDIDATES))
@@ -98,15 +102,21 @@ def _best(aurocs: dict[str, float], images: int) -> Choice:
 def _read(reader: Reader, paths: Sequence[Path]) -> Tensor:
     import torch
 
-    return torch.cat(list(reader.tensors(paths)))
+    if not (found := list(reader.tensors(paths))):
+        raise DataError(
+            f"none of the {len(paths)} good images drawn to try methods on can be used: name the method"
+        )
+    return torch.cat(found)
 
 
-def _fitted(method: str, paths: Sequence[Path], reader: Reader, settings: dict[str, Any]) -> Detector:
+def _fitted(
+    method: str, paths: Sequence[Path], reader: Reader, settings: dict[str, Any], plan: Plan | None
+) -> Detector:
     from andon.engine import fit
     from andon.models import build, defaults
 
     detector = build(method, **{name: value for name, value in settings.items() if name in defaults(method)})
-    fit(detector, paths, reader)
+    fit(detector, paths, reader, plan=plan)
     return detector
 
 

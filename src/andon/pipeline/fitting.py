@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,25 +20,31 @@ from numpy.typing import NDArray
 
 from andon import __version__
 from andon.artifact import Artifact
-from andon.calibrate import calibration_to_dict, uncalibrated
+from andon.calibrate import calibration_to_dict, group_paths, require_images, uncalibrated
 from andon.data.augment import Augmentation
+from andon.distributed import RayObserver, shelf_of
 from andon.files import check_writable, single_writer
-from andon.image import Preprocessing, decode, prepare
+from andon.image import Preprocessing, Tiles, decode, prepare
 from andon.nuisance import ZonePlan, fixed_places
 from andon.nuisance.align import Aligner
 from andon.nuisance.stored import ALIGNMENT
 from andon.pipeline.choosing import AUTO, Choice, choose
-from andon.pipeline.ignoring import fit_plan, own_thresholds, prints_into, with_plan, zones_of
+from andon.pipeline.ignoring import fit_plan, own_thresholds, prints_into, with_plan, zones_for
 from andon.pipeline.keeping import good_members
 from andon.pipeline.options import FitOptions
-from andon.pipeline.parts import FITTED_ON, Parts, choose_preprocessing, parts_of, short_digest
-from andon.pipeline.scoring import Progress, ZonePeaks, calibration_of, each, raw_scores
+from andon.pipeline.parts import FITTED_ON, Parts, choose_preprocessing, lost_detail, parts_of, short_digest
+from andon.pipeline.rules import Rule
+from andon.pipeline.scoring import Progress, Scored, ZonePeaks, each, scored
 from andon.runtime.monitor import ReferenceMaker
 from andon.runtime.predictor import Predictor
+from andon.types import Calibration
 
 if TYPE_CHECKING:
     from andon.engine import FitReport
     from andon.training import Plan
+
+Load = Callable[[Path], NDArray[np.float32] | Tiles]  # a photograph -> the network's input, or its tiles
+TRIAL_TILES = 4  # of a photograph, where several methods are tried
 
 
 def fit(
@@ -69,12 +76,19 @@ def fit(
         predictor = _fit(Path(source), Path(output), method, resume, progress, on_loss, options, settings)
         predictor.save(output)
         partial_path(output).unlink(missing_ok=True)
+        shutil.rmtree(shelf_of(partial_path(output)), ignore_errors=True)
     return predictor
 
 
 def partial_path(output: str | os.PathLike[str]) -> Path:
     """Where an interrupted fit that writes ``output`` keeps what it has."""
     return Path(f"{os.fspath(output)}.partial")
+
+
+def unfinished(output: str | os.PathLike[str]) -> Path | None:
+    """What an interrupted fit that wrote ``output`` left to go on from: a file, or of one on Ray a folder; None if nothing."""
+    partial = partial_path(output)
+    return next((path for path in (partial, shelf_of(partial)) if path.exists()), None)
 
 
 def _options(options: FitOptions | None, settings: dict[str, Any]) -> tuple[FitOptions, dict[str, Any]]:
@@ -103,18 +117,21 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     detector, plan = build(method, **settings), _plan(options)
     measures = options.early_stop is not None and detector.steps > 0
     parts = parts_of(source, options, detector.uses_held_out or measures)
+    _check_thresholds(parts, options)
     preprocessing = choose_preprocessing(parts.train, options)
     aligner = Aligner.fit(parts.train, seed=options.seed) if options.align else None
     places = aligner.places if aligner else fixed_places
     zones = fit_plan(options.ignore, parts.train, options.white_level, places)
     plan, printed = _with_prints(plan, options, preprocessing, parts.train)
     load = _loader(preprocessing, zones)
-    reader = Reader(load, options.batch_size or detector.batch_size, options.workers)
+    reader = Reader(load, options.batch_size or detector.batch_size, options.workers, _ahead(options))
     checkpoint = None
     if output is not None:
         reading = (
             str(preprocessing.to_dict()) + (str([options.align, zones.to_list()]) if zones else "") + printed
         )
+        if options.ray is not None:
+            reading += f" in shards: {options.shards}"
         checkpoint = Checkpoint(partial_path(output), resume, options.checkpoint_seconds, reading)
     report = run(
         detector,
@@ -125,8 +142,11 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
         progress=progress,
         plan=plan,
         on_loss=on_loss,
+        observe=RayObserver(options.ray, options.shards) if options.ray is not None else None,
     )
     say("export", 0, 1)
+    if note := lost_detail(parts.train, preprocessing):
+        report.notes.append(note)
     manifest = _manifest(parts, report, options, plan)
     if chosen:
         manifest["fit"]["auto"] = chosen.as_dict()
@@ -158,15 +178,15 @@ def _calibrated(draft: Artifact, zones: ZonePlan | None, parts: Parts, options: 
     own_peaks = ZonePeaks()
     looks = ReferenceMaker.from_fitted(parts.train, white_level=options.white_level)
     predictor = Predictor(with_plan(draft, zones), check=False)
-    scores, peaks, skipped = raw_scores(predictor, parts.calibration, progress, watch=each(own_peaks, looks))
+    found = scored(predictor, parts.calibration, options.threshold_by, progress, watch=each(own_peaks, looks))
     data = draft.manifest["data"]
     data = {
         **data,
-        "skipped": [*data["skipped"], *skipped],
+        "skipped": [*data["skipped"], *found.skipped],
         FITTED_ON: sorted({short_digest(path) for path in [*parts.train, *parts.held_out]}),
-        "calibration": len(scores),
+        "calibration": len(found.scores),
     }
-    calibration = calibration_to_dict(calibration_of(scores, peaks, options))
+    calibration = calibration_to_dict(_calibration(found, parts, options))
     if zones:
         zones = own_thresholds(
             zones, own_peaks.found, target_rate=options.target_rate, confidence=options.confidence
@@ -175,15 +195,40 @@ def _calibrated(draft: Artifact, zones: ZonePlan | None, parts: Parts, options: 
     return Predictor(with_plan(changed, zones))
 
 
+def _check_thresholds(parts: Parts, options: FitOptions) -> None:
+    """Raise before the work where the calibration images are too few for ``strict``, or name no group."""
+    if options.strict:
+        require_images(len(parts.calibration), options.target_rate, options.confidence)
+    if options.threshold_by is not None:
+        group_paths(options.threshold_by, [*parts.train, *parts.calibration])
+
+
+def _calibration(found: Scored, parts: Parts, options: FitOptions) -> Calibration:
+    """The thresholds that the scored calibration images give; without any every image is for review."""
+    if not found.scores:
+        return uncalibrated(target_rate=options.target_rate, confidence=options.confidence)
+    rule = Rule(
+        options.target_rate,
+        options.confidence,
+        strict=options.strict,
+        group_by=options.threshold_by,
+        fall_back=options.fall_back,
+    )
+    fitted = group_paths(options.threshold_by, parts.train) if options.threshold_by is not None else ()
+    return rule.calibration(found, Scored([], [], [], {}), fitted)
+
+
 def _chosen(source: Path, options: FitOptions, settings: dict[str, Any], progress: Progress | None) -> Choice:
     """The method for these images; only those that the fit will be on are looked at."""
     from andon.engine import Reader
 
     train = parts_of(source, options, uses_held_out=False).train
-    zones = fit_plan(options.ignore, train, options.white_level)
-    load = _loader(choose_preprocessing(train, options), zones)
-    reader = Reader(load, options.batch_size or 8, options.workers)
-    return choose(train, reader, settings, seed=options.seed, progress=progress)
+    preprocessing = choose_preprocessing(train, options)
+    places = Aligner.fit(train, seed=options.seed).places if options.align else fixed_places
+    load = _few_tiles(_loader(preprocessing, fit_plan(options.ignore, train, options.white_level, places)))
+    reader = Reader(load, options.batch_size or 8, options.workers, _ahead(options))
+    plan, _ = _with_prints(_plan(options), options, preprocessing, train)
+    return choose(train, reader, settings, seed=options.seed, plan=plan, progress=progress)
 
 
 def _plan(options: FitOptions) -> Plan:
@@ -209,24 +254,39 @@ def _with_prints(
     """``plan`` with prints drawn into the zones asked for, and what of them decides the fit, as text."""
     if options.print_into is None:
         return plan, ""
-    zones = zones_of(options.print_into)
+    zones = zones_for(options.print_into, paths, options.white_level)
     augment = plan.augment or Augmentation(())
     prints = prints_into(zones, preprocessing, paths)
     return replace(plan, augment=replace(augment, prints=prints)), str([zone.to_dict() for zone in zones])
 
 
-def _loader(
-    preprocessing: Preprocessing, zones: ZonePlan | None = None
-) -> Callable[[Path], NDArray[np.float32]]:
+def _few_tiles(load: Load) -> Load:
+    """``load`` with a few tiles, spread over the photograph, in place of many: enough for a trial of methods."""
+
+    def some(path: Path) -> NDArray[np.float32] | Tiles:
+        image = load(path)
+        if not isinstance(image, Tiles):
+            return image
+        return image.chosen(sorted(set(np.linspace(0, image.count - 1, TRIAL_TILES).astype(int).tolist())))
+
+    return some
+
+
+def _ahead(options: FitOptions) -> int | None:
+    """Photographs decoded ahead: large ones, if they are cut into tiles, so one for each worker."""
+    return max(1, options.workers) if options.resize == "tiles" else None
+
+
+def _loader(preprocessing: Preprocessing, zones: ZonePlan | None = None) -> Load:
     """Photograph to network input, by the one preprocessing that the line uses, too, its zones covered."""
 
-    def load(path: Path) -> NDArray[np.float32]:
+    def load(path: Path) -> NDArray[np.float32] | Tiles:
         if zones is None:
-            images = prepare(path, preprocessing)[1].images
+            prepared = prepare(path, preprocessing)[1]
         else:
             pixels = decode(path, white_level=preprocessing.white_level).pixels
-            images = preprocessing.apply(zones.cover(pixels)).images
-        return images if preprocessing.resize == "tiles" else images[0]
+            prepared = preprocessing.apply(zones.cover(pixels))
+        return prepared.tiles if preprocessing.resize == "tiles" else prepared.images[0]
 
     return load
 

@@ -16,13 +16,23 @@ from andon.calibrate import calibrate
 from andon.data.prints import Prints
 from andon.errors import DataError, ImageError, SettingsError
 from andon.image import Preprocessing, decode
-from andon.nuisance import Places, Treated, Zone, ZonePlan, fixed_places, read_zones
+from andon.nuisance import (
+    Places,
+    Treated,
+    Zone,
+    ZonePlan,
+    check_zones,
+    drawn_on,
+    fixed_places,
+    read_zones,
+)
 from andon.nuisance.halo import Reach, measure_reach
-from andon.nuisance.plan import Colour, mean_colours
+from andon.nuisance.moving import learn_limits
+from andon.nuisance.plan import Cover, mean_colours
 from andon.runtime.predictor import Predictor
 
 ZoneSource = str | os.PathLike[str] | Sequence[Zone]  # a file that read_zones reads, or zones
-COLOUR_PHOTOS = 64  # good images whose mean colour covers a zone
+COLOUR_PHOTOS = 64  # good images whose mean colour covers a zone, and whose codes say what codes are like
 REACH_PHOTOS = 8  # good images on which it is measured how far a zone reaches
 LEAST_FOUND = 0.5  # of the planted spots found before, for a cover where there is no other way
 
@@ -37,9 +47,9 @@ def fit_plan(
     """
     if source is None:
         return None
-    zones = zones_of(source)
-    colours = mean_colours(zones, _photographs(paths, COLOUR_PHOTOS, white_level), places)
-    return ZonePlan(tuple(map(_covered, zones, colours)), places)
+    return ZonePlan(
+        tuple(_treated(zones_for(source, paths, white_level), paths, white_level, places)), places
+    )
 
 
 def later_plan(predictor: Predictor, source: ZoneSource, paths: Sequence[Path]) -> ZonePlan:
@@ -53,20 +63,18 @@ def later_plan(predictor: Predictor, source: ZoneSource, paths: Sequence[Path]) 
     before = predictor.zone_plan or ZonePlan(())
     kept = tuple(entry for entry in before.treated if entry.given == "fit")
     before = replace(before, treated=kept)
-    zones = zones_of(source)
+    white_level = predictor.preprocessing.white_level
+    zones = zones_for(source, paths, white_level)
     if twice := {zone.name for zone in zones} & {entry.zone.name for entry in kept}:
         raise SettingsError(
             f"the detector was fitted with zones of the same name: {', '.join(sorted(twice))}. Rename yours."
         )
-    white_level = predictor.preprocessing.white_level
-    colours = mean_colours(zones, _photographs(paths, COLOUR_PHOTOS, white_level), before.places)
-    new = [
-        replace(_covered(zone, colour), given="later") for zone, colour in zip(zones, colours, strict=True)
-    ]
+    new = [replace(entry, given="later") for entry in _treated(zones, paths, white_level, before.places)]
     ignored = replace(before, treated=tuple(entry for entry in new if entry.colour is not None))
     if not ignored.treated:
         return replace(before, treated=(*kept, *new))
-    reach = reach_of(predictor, ignored, _placeable(before, _photographs(paths, REACH_PHOTOS, white_level)))
+    photographs = _placeable(before, _photographs(paths, REACH_PHOTOS, white_level))
+    reach = reach_of(predictor, ignored, photographs)
     if reach.halo is None and reach.found_covered < LEAST_FOUND * reach.found_before:
         raise SettingsError(
             "these zones cannot be cut out of this detector: what is in them changes its map nearly everywhere, and "
@@ -79,9 +87,19 @@ def later_plan(predictor: Predictor, source: ZoneSource, paths: Sequence[Path]) 
 
 
 def reach_of(predictor: Predictor, plan: ZonePlan, photographs: Sequence[NDArray[np.uint8]]) -> Reach:
-    """What the plan's zones do to the detector's map outside them, measured on good photographs (H, W, 3)."""
-    places = [np.logical_or.reduce(plan.place(pixels).masks) for pixels in photographs]
-    return measure_reach(predictor.respond, photographs, places, plan.cover)
+    """What the plan's zones do to the detector's map outside them, measured on good photographs (H, W, 3).
+
+    Those whose codes are not as on good parts are left out. Raises :class:`DataError` where none is left.
+    """
+    placed = [(pixels, place) for pixels in photographs if not (place := plan.place(pixels)).doubts]
+    if not placed:
+        raise DataError("in none of the good images looked at codes are as on good parts")
+    masks = [np.logical_or.reduce(place.masks) for _, place in placed]
+
+    def cover(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return plan.place(pixels).cover(pixels)
+
+    return measure_reach(predictor.respond, [pixels for pixels, _ in placed], masks, cover)
 
 
 def own_thresholds(
@@ -112,6 +130,10 @@ def prints_into(zones: Sequence[Zone], preprocessing: Preprocessing, paths: Sequ
         raise SettingsError(
             "print_into does not go with resize 'tiles': a print would be cut by them. Use ignore instead."
         )
+    if moving := [zone.name for zone in zones if zone.codes]:
+        raise SettingsError(
+            f"print_into draws into zones that lie fixed; {moving[0]!r} is one of codes, which lie anywhere in it"
+        )
     masks = fixed_places(next(_photographs(paths, 1, preprocessing.white_level)), zones)
     white = (np.where(mask[..., None], np.uint8(255), np.zeros(3, np.uint8)) for mask in masks)
     return Prints(tuple(preprocessing.apply(pixels).images[0, 0] > 0.5 for pixels in white))
@@ -122,8 +144,38 @@ def zones_of(source: ZoneSource) -> tuple[Zone, ...]:
     return read_zones(source) if isinstance(source, str | os.PathLike) else tuple(source)
 
 
-def _covered(zone: Zone, colour: Colour) -> Treated:
-    return Treated(zone, colour if zone.treatment == "ignore" else None)
+def zones_for(source: ZoneSource, paths: Sequence[Path], white_level: int) -> tuple[Zone, ...]:
+    """The zones of ``source``, which suit the photographs ``paths``. Raises :class:`DataError`."""
+    zones = zones_of(source)
+    first = next(_photographs(paths, 1, white_level))
+    drawn = drawn_on(source) if isinstance(source, str | os.PathLike) else None
+    check_zones(zones, (first.shape[0], first.shape[1]), drawn)
+    return zones
+
+
+def _treated(
+    zones: Sequence[Zone], paths: Sequence[Path], white_level: int, places: Places
+) -> Iterator[Treated]:
+    """Each zone as a fit treats it: covered where it is to be ignored, its codes limited to what good images show."""
+    fixed = [zone for zone in zones if not zone.codes]
+    photographs = _photographs(paths, COLOUR_PHOTOS, white_level) if fixed else ()
+    colours = iter(mean_colours(fixed, photographs, places))
+    for zone in zones:
+        cover: Cover = "surroundings" if zone.codes else next(colours)
+        limits = learn_limits(zone, _areas(zone, paths, white_level, places)) if zone.codes else None
+        yield Treated(zone, cover if zone.treatment == "ignore" else None, codes=limits)
+
+
+def _areas(
+    zone: Zone, paths: Sequence[Path], white_level: int, places: Places
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Good photographs, each with the (H, W) area of the zone; those in which the part is not found are left out."""
+    for pixels in _photographs(paths, COLOUR_PHOTOS, white_level):
+        try:
+            (area,) = places(pixels, (zone,))
+        except ImageError:
+            continue
+        yield pixels, area
 
 
 def _photographs(paths: Sequence[Path], most: int, white_level: int) -> Iterator[NDArray[np.uint8]]:
@@ -131,14 +183,19 @@ def _photographs(paths: Sequence[Path], most: int, white_level: int) -> Iterator
 
     Raises :class:`DataError` where none can be read.
     """
-    found = 0
+    found, reason = 0, ""
     for path in paths[:: max(1, len(paths) // most)][:most]:
-        with suppress(ImageError):
+        try:
             pixels = decode(path, white_level=white_level).pixels
-            found += 1
-            yield pixels
+        except ImageError as error:
+            reason = str(error)
+            continue
+        found += 1
+        yield pixels
     if not found:
-        raise DataError(f"none of the {len(paths)} images can be read, so nothing is known of the zones")
+        raise DataError(
+            f"none of the {len(paths)} images can be read, so nothing is known of the zones: {reason}"
+        )
 
 
 def _placeable(plan: ZonePlan, photographs: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -52,7 +53,7 @@ def good_members(
             break
         pictures.append(picture)
         chosen.append(path)
-    return packed(pictures, _sources(detector, [preprocessing.apply(read(path)) for path in chosen]))
+    return packed(pictures, _sources(detector, lambda: (preprocessing.apply(read(path)) for path in chosen)))
 
 
 def _varied(paths: Sequence[Path], read: Callable[[Path], Pixels]) -> list[Path]:
@@ -73,14 +74,28 @@ def _varied(paths: Sequence[Path], read: Callable[[Path], Pixels]) -> list[Path]
     return [readable[number] for number in order.tolist()]
 
 
-def _sources(detector: Detector, prepared: Sequence[Prepared]) -> NDArray[np.float32] | None:
-    """(M, 3): picture, row and column in the photograph, as shares, of each row of the memory bank; None without one."""
+def _sources(detector: Detector, prepared: Callable[[], Iterable[Prepared]]) -> NDArray[np.float32] | None:
+    """(M, 3): picture, row and column in the photograph, as shares, of each row of the memory bank; None without one.
+
+    Of the photographs ``prepared``, one and a few of its tiles are held at a time.
+    """
     import torch
 
-    found = detector.bank_sources(torch.from_numpy(one.images) for one in prepared)
+    spots: list[tuple[int, int, Prepared]] = []  # of each batch: picture, first tile, and where tiles lie
+
+    def batches() -> Iterator[torch.Tensor]:
+        for number, one in enumerate(prepared()):
+            first = 0
+            for images in one.batches():
+                spots.append((number, first, replace(one, canvas=np.empty((0, 0, 3), np.uint8))))
+                first += len(images)
+                yield torch.from_numpy(images)
+
+    found = detector.bank_sources(batches())
     if found is None:
         return None
     rows = []
-    for number, tile, row, column in found.tolist():
-        rows.append((number, *on_photo(prepared[int(number)], int(tile), (row, column))))
+    for batch, tile, row, column in found.tolist():
+        number, first, one = spots[int(batch)]
+        rows.append((number, *on_photo(one, first + int(tile), (row, column))))
     return np.array(rows, np.float32)

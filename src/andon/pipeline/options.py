@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from andon.calibrate import check_share
+from andon.calibrate import PathPattern, check_share
 from andon.data.augment import Augmentation
 from andon.errors import SettingsError
 from andon.image import RESIZES
@@ -22,6 +22,8 @@ class FitOptions:
         None  # network input (H, W); None: near 256x256, the photos' own shape kept
     )
     resize: str = "stretch"  # "stretch", "letterbox" or "tiles"
+    overlap: float = 0.25  # of neighbouring tiles, at least; share of a tile
+    tile_scale: float = 1.0  # the photograph is scaled by this before it is cut into tiles
     white_level: int = 65535  # the 16-bit value that counts as white
     layout: str = "auto"
     category: str | None = None
@@ -31,6 +33,9 @@ class FitOptions:
     limit: int | None = None  # fit on so many of the good images at most, drawn by the seed; None: on all
     target_rate: float = 0.01
     confidence: float = 0.95
+    strict: bool = False  # no threshold, and no fit, unless the images promise target_rate with confidence
+    threshold_by: str | None = None  # pattern of the path: a threshold for each group, all groups in the fit
+    fall_back: bool = False  # groups without a threshold of their own: by that of all groups; else for review
     int8: bool = False  # convolutions of the exported graph in 8 bits
     leave_out: Path | None = None  # a list of images not to fit or calibrate on, as `andon audit` writes it
     ignore: ZoneSource | None = None  # zones that no network is to see: a zones.json, a mask image, or zones
@@ -40,6 +45,8 @@ class FitOptions:
     batch_size: int | None = None  # images in a batch; None: what the method asks for
     workers: int = 2
     checkpoint_seconds: float = 20.0  # how often an unfinished fit is kept
+    ray: str | None = None  # address of a Ray cluster to look at the images, "local": one here; None: none
+    shards: int | None = None  # parts that the images are cut into for it; None: by their number
     # of training; closed-form methods heed `augment`, `copies` and `device` alone
     minutes: float | None = None  # None: as many as the method's steps take
     early_stop: int | None = None  # evaluations without a better held-out loss after which training ends
@@ -61,10 +68,18 @@ class FitOptions:
             _check_whole(name, getattr(self, name), least)
         if self.align and self.ignore is None:
             raise SettingsError("align lets zones follow the part; give the zones, too, by ignore")
+        if self.fall_back and self.threshold_by is None:
+            raise SettingsError(
+                "fall_back is for groups without a threshold of their own; give threshold_by, too"
+            )
+        if self.threshold_by is not None:
+            PathPattern.parse(self.threshold_by, "threshold_by")
         if self.language is not None:
             words_of(self.language)
         _check_whole("kept_bytes", self.kept_bytes, 1)
-        for name in ("batch_size", "limit"):
+        if self.shards is not None and self.ray is None:
+            raise SettingsError("shards are what a Ray cluster shares out; give its address, too, by ray")
+        for name in ("batch_size", "limit", "shards"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), 1)
         _check_number("checkpoint_seconds", self.checkpoint_seconds)

@@ -21,6 +21,11 @@ from andon.types import Sample
 FITTED_ON = "fitted_on"  # the manifest's list of short digests of the images that shaped the detector
 HELD_OUT = 0.1  # share of the good images for a detector that looks at held-out ones
 SIZED_PHOTOS = 16  # photographs looked at to choose the network's input size
+MUCH_SHRUNK = (
+    4.0  # rows or columns of the photograph for one of the network's input, from which a note is due
+)
+SMALL = 20  # pixels of the photograph: the small defect that the note speaks of
+PATCH = 8  # rows and columns of the input that the finest features of andon-s, and of ResNets, see as one
 
 
 class Parts(NamedTuple):
@@ -55,6 +60,7 @@ def parts_of(source: Path, options: FitOptions, uses_held_out: bool) -> Parts:
         seed=options.seed,
         group_by=options.group_by,
         latest=options.latest,
+        stratify_by=options.threshold_by,
     )
     calibration = [sample.path for sample in split.calibration]
     if further and not calibration:
@@ -94,17 +100,48 @@ def _further(folder: Path) -> list[Sample]:
 
 
 def choose_preprocessing(paths: Sequence[Path], options: FitOptions) -> Preprocessing:
-    """The preprocessing for these photographs: the size asked for, or one near 256x256 of their own shape."""
+    """The preprocessing for these photographs: the size asked for, or one near 256x256 of their own shape; of tiles,
+    512x512 where the photographs are that large."""
     settings: dict[str, Any] = {"resize": options.resize, "white_level": options.white_level}
+    settings |= {"overlap": options.overlap, "tile_scale": options.tile_scale}
     if options.size is not None:
         return Preprocessing(size=options.size, **settings)
-    if options.resize == "tiles":
-        return Preprocessing(size=(256, 256), **settings)
-    step = max(1, len(paths) // SIZED_PHOTOS)
-    sizes = [size for path in paths[::step] if (size := _size(path)) is not None]
+    sizes = _sizes(paths)
     if not sizes:
-        raise DataError(f"none of the {len(paths[::step])} images looked at can be read; first: {paths[0]}")
+        looked_at = paths[:: _step(paths)]
+        raise DataError(f"none of the {len(looked_at)} images looked at can be read; first: {paths[0]}")
+    if options.resize == "tiles":
+        scale = options.tile_scale
+        return replace(
+            Preprocessing.for_tiles([(rows * scale, columns * scale) for rows, columns in sizes]), **settings
+        )
     return replace(Preprocessing.for_photos(sizes), **settings)
+
+
+def lost_detail(paths: Sequence[Path], preprocessing: Preprocessing) -> str | None:
+    """What scaling large photographs down to the network's input costs, in words; None where it costs little."""
+    sizes = _sizes(paths)
+    if preprocessing.resize == "tiles" or not sizes:
+        return None
+    rows, columns = (int(side) for side in np.median(np.asarray(sizes), axis=0))
+    height, width = preprocessing.size
+    shrink = max(rows / height, columns / width)
+    if shrink < MUCH_SHRUNK:
+        return None
+    return (
+        f"photographs of {rows} x {columns} pixels are scaled down to {height} x {width}: a defect of {SMALL} pixels is "
+        f"{SMALL / shrink:.1f} there, and the smallest patch that networks such as andon-s tell apart covers "
+        f"{PATCH * shrink:.0f} pixels of the photograph. Where defects are smaller than that, --resize tiles keeps them."
+    )
+
+
+def _step(paths: Sequence[Path]) -> int:
+    return max(1, len(paths) // SIZED_PHOTOS)
+
+
+def _sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """(rows, columns) of some of the photographs, those that cannot be read left out."""
+    return [size for path in paths[:: _step(paths)] if (size := _size(path)) is not None]
 
 
 def _size(path: Path) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from andon.pipeline.evaluating import Judged
 from andon.report import write_report
 from andon.runtime.picture import overlay_of
 from andon.runtime.predictor import Predictor
+from andon.runtime.words import DEFAULT
 from andon.types import Evaluation, Failure, Verdict
 
 
@@ -58,4 +59,5 @@ def _write(predictor: Predictor, answers: Sequence[Verdict | Failure], output: P
         failures=[(answer.path, answer.reason) for answer in answers if isinstance(answer, Failure)],
         evaluation=found,
         picture=lambda path: overlay_of(predictor, path),
+        words=predictor.words if predictor.words["language.code"] != DEFAULT else None,
     )

@@ -29,6 +29,15 @@ _WIDTH, _HEIGHT = 9.4, 4.4  # inches, a part
 
 
 @dataclass(frozen=True)
+class CostTable:
+    """What a part of the line is expected to cost: a row for each way to decide, its name first."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Part:
     """The images that one calibration decides on: all of them, or those of a group called ``name``."""
 
@@ -37,6 +46,7 @@ class Part:
     nominal: NDArray[np.float64]  # raw scores
     anomalous: NDArray[np.float64]
     rows: tuple[tuple[str, ...], ...] = ()  # of the table beneath: kind of image, passed, reviewed, failed
+    costs: CostTable | None = None  # where costs set the threshold
 
 
 def write_calibration_figure(path: str | os.PathLike[str], title: str, parts: Sequence[Part]) -> Path:

@@ -191,7 +191,10 @@ def _known(good: Tally, bad: Tally, calibration: Calibration) -> list[str]:
         noun = count(good.decided, "good part")
         parts.append(f"Of {noun} {good.failed:,} failed ({_range(good.failed, good.decided)})")
     if bad.decided:
-        parts.append(f"of {count(bad.decided, 'defective part')} {bad.failed:,} {_was(bad.failed)} caught")
+        parts.append(
+            f"of {count(bad.decided, 'defective part')} {bad.failed:,} {_was(bad.failed)} caught "
+            f"({_range(bad.failed, bad.decided)})"
+        )
     first = "; ".join(parts) + "."
     sentences = [first[0].upper() + first[1:]]
     if good.decided:
@@ -230,8 +233,13 @@ def _against_promise(good: Tally, calibration: Calibration) -> str:
 
 
 def promised(calibration: Calibration) -> float:
-    """The rate of false alarms promised: the one asked for, or the higher one that the images allow."""
-    return max(calibration.promised_rate, calibration.target_rate)
+    """The rate of false alarms promised: the one asked for, or the higher one that the images allow.
+
+    With thresholds by group, the highest that any of those that decide promises.
+    """
+    own = [group for group in calibration.groups.values() if math.isfinite(group.threshold)]
+    deciding = [*own, calibration] if calibration.fall_back or not own else own
+    return max(max(one.promised_rate, one.target_rate) for one in deciding)
 
 
 def _unknown(of: Tally, calibration: Calibration) -> list[str]:
@@ -240,7 +248,8 @@ def _unknown(of: Tally, calibration: Calibration) -> list[str]:
         return [f"There is no threshold yet: {asks}. Calibrate with good parts."]
     noun = count(of.decided, "part")
     review = f"{of.review:,} {'needs' if of.review == 1 else 'need'} a person and " if of.review else ""
-    sentences = [f"Of {noun} {of.passed:,} passed, {review}{of.failed:,} failed."]
+    share = f" ({_range(of.failed, of.decided)})" if of.decided else ""
+    sentences = [f"Of {noun} {of.passed:,} passed, {review}{of.failed:,} failed{share}."]
     if of.decided and of.failed > 0.5 * of.decided and of.decided >= 10:
         sentences.append(
             "More than half failed: check that part, camera and light are those of the good images."

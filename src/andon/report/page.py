@@ -63,13 +63,15 @@ def write_report(
     picture: Picture | None = None,
     most: int = 6,
     footer: str = "",
+    words: Mapping[str, str] | None = None,
 ) -> Path:
     """The path of the report written: one HTML file that loads nothing, atomically.
 
     ``failures``: (path, reason) of images that could not be inspected. ``evaluation``: adds false alarms,
     escapes, metrics and curves. ``picture``: path -> photo and overlay, (H, W, 3) uint8 RGB; called at most
     once for each of the images shown, up to ``most`` a gallery. No date but those in ``manifest`` and
-    ``footer``: same input, same bytes.
+    ``footer``: same input, same bytes. ``words``: a language's, as ``decision.<name>`` and ``language.code``, for the
+    decisions (the verdicts' sentences and notes have theirs already); the rest of the page is English.
 
     Raises :class:`MissingExtraError` without matplotlib or jinja2, :class:`SettingsError` for ``most`` below 0.
     """
@@ -77,13 +79,15 @@ def write_report(
         raise SettingsError(f"most must be 0 or more pictures a gallery, got {most}")
     template = open_template("report.html.j2")
     outcomes = content.outcomes(verdicts, failures, evaluation, calibration)
+    decisions = {kind: words[f"decision.{kind}"] for kind in _WORDS} if words else _WORDS
     folder = common_folder([outcome.path for outcome in outcomes])
     page = {
         "title": title,
         "footer": footer,
         "icons": _ICONS,
-        "words": _WORDS,
-        **_summary(outcomes, calibration, manifest),
+        "words": decisions,
+        "language": words["language.code"] if words else "en",
+        **_summary(outcomes, calibration, manifest, decisions),
         **_scores(outcomes, calibration),
         "galleries": galleries(choose(outcomes, most), picture, folder),
         "folder": folder,
@@ -120,7 +124,10 @@ def open_template(name: str) -> Any:
 
 
 def _summary(
-    outcomes: Sequence[Outcome], calibration: Calibration, manifest: Mapping[str, object]
+    outcomes: Sequence[Outcome],
+    calibration: Calibration,
+    manifest: Mapping[str, object],
+    words: Mapping[str, str],
 ) -> dict[str, Any]:
     good = content.tally("Good parts", (o for o in outcomes if o.is_anomalous is False))
     bad = content.tally("Defective parts", (o for o in outcomes if o.is_anomalous))
@@ -131,14 +138,15 @@ def _summary(
             filter(None, [content.count(len(outcomes), "image"), str(method) if method else ""])
         ),
         "conclusion": content.conclusion(outcomes, calibration),
-        "counts": _counts(content.tally("all", outcomes), good, bad),
-        "bars": [_bar(of, wrong) for of, wrong in ((good, "fail"), (bad, "pass")) if of.decided],
+        "counts": _counts(content.tally("all", outcomes), good, bad, words),
+        "bars": [_bar(of, wrong, words) for of, wrong in ((good, "fail"), (bad, "pass")) if of.decided],
         "promise": _promise(calibration, good),
+        "threshold_groups": _threshold_groups(calibration),
         "statement": calibration.statement[:1].upper() + calibration.statement[1:].rstrip(".") + ".",
     }
 
 
-def _counts(everything: Tally, good: Tally, bad: Tally) -> list[Count]:
+def _counts(everything: Tally, good: Tally, bad: Tally, words: Mapping[str, str]) -> list[Count]:
     amounts = {"pass": "passed", "review": "review", "fail": "failed", "none": "uninspected"}
     wrong = {"pass": (bad, "escape"), "fail": (good, "false alarm")}
     counts = []
@@ -151,33 +159,53 @@ def _counts(everything: Tally, good: Tally, bad: Tally) -> list[Count]:
             whose, word = wrong[kind]
             mistakes = getattr(whose, name)
             detail = f"{content.count(mistakes, word)} among them" if mistakes else f"no {word}"
-        counts.append(Count(kind, _WORDS[kind], _ICONS[kind], amount, detail, mistakes > 0))
+        counts.append(Count(kind, words[kind], _ICONS[kind], amount, detail, mistakes > 0))
     return counts
 
 
-def _bar(of: Tally, wrong: str) -> Bar:
+def _bar(of: Tally, wrong: str, words: Mapping[str, str]) -> Bar:
     parts = [("pass", of.passed), ("review", of.review), ("fail", of.failed)]
     segments = [
-        _segment(kind, amount, amount / of.decided, kind == wrong) for kind, amount in parts if amount
+        _segment(kind, amount, amount / of.decided, kind == wrong, words) for kind, amount in parts if amount
     ]
-    words = ", ".join(f"{amount} {_WORDS[kind].lower()}" for kind, amount in parts)
-    return Bar(of.name, of.decided, segments, f"{of.name}: {words}")
+    said = ", ".join(f"{amount} {_inline(words[kind])}" for kind, amount in parts)
+    return Bar(of.name, of.decided, segments, f"{of.name}: {said}")
 
 
-def _segment(kind: str, amount: int, share: float, mistake: bool) -> tuple[str, str, str]:
+def _inline(word: str) -> str:
+    """A decision's word within a line: the page's own in small letters, a language's as it is written there.
+
+    >>> _inline("Pass"), _inline("IO")
+    ('pass', 'IO')
+    """
+    return word.lower() if word.istitle() else word
+
+
+def _segment(
+    kind: str, amount: int, share: float, mistake: bool, words: Mapping[str, str]
+) -> tuple[str, str, str]:
     """(CSS name, words as far as there is room for them, width in per cent) of a bar's segment."""
     mistakes = {"pass": "escape", "fail": "false alarm"}
-    words = (
+    said = (
         content.count(amount, mistakes[kind])
         if mistake
-        else f"{amount:,}{content.NBSP}{_WORDS[kind].lower()}"
+        else f"{amount:,}{content.NBSP}{_inline(words[kind])}"
     )
-    words = words if share >= 0.16 else f"{amount:,}"
+    said = said if share >= 0.16 else f"{amount:,}"
     return (
         "wrong" if mistake else kind,
-        f"{_ICONS[kind]} {words}" if share >= 0.05 else "",
+        f"{_ICONS[kind]} {said}" if share >= 0.05 else "",
         f"{100 * share:.4f}",
     )
+
+
+def _threshold_groups(calibration: Calibration) -> list[tuple[str, str, str]]:
+    """(group, its threshold, what is promised of it) where groups have thresholds of their own; the others last."""
+    if not calibration.groups:
+        return []
+    otherwise = "by the threshold of all groups together" if calibration.fall_back else "for review"
+    rows = [(name, number(own.threshold), own.statement) for name, own in calibration.groups.items()]
+    return [*rows, ("all others", content.DASH, otherwise)]
 
 
 def _promise(calibration: Calibration, good: Tally) -> list[tuple[str, str]]:

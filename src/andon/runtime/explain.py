@@ -50,11 +50,12 @@ def find_regions(
     >>> find_regions(field, 1.0, (40, 80))[0].box
     (10, 40, 20, 60)
     """
-    values = checked_map(anomaly_map).astype(np.float64)
+    values = checked_map(anomaly_map)
     _check_settings(size, min_area, most)
-    labels, count = label(values > map_threshold)
-    if not count:
+    above = values > np.asarray(map_threshold)  # in the threshold's precision, not the map's
+    if not above.any():  # most parts are good, and maps of large photographs large
         return ()
+    labels, _ = label(above)
     rows, columns = np.nonzero(labels)
     order = np.lexsort((-values[rows, columns], labels[rows, columns]))  # by region, its peak first
     rows, columns = rows[order], columns[order]
@@ -122,7 +123,7 @@ def _completed(finding: str, shape: str, difference: Difference, words: Words) -
 
 
 def _region(
-    rows: NDArray[np.intp], columns: NDArray[np.intp], values: NDArray[np.float64], size: tuple[int, int]
+    rows: NDArray[np.intp], columns: NDArray[np.intp], values: NDArray[np.float32], size: tuple[int, int]
 ) -> Region:
     """The region of the map's pixels at ``rows``, ``columns``, the peak first, scaled to ``size``."""
     height, width = values.shape

@@ -37,20 +37,12 @@ class Seen:
     pixels: Pixels  # (H0, W0, 3), the photograph
     prepared: Prepared
     nearest: NDArray[np.integer] | None = None  # (N, h, w) rows of the memory bank
-    reconstruction: NDArray[np.float32] | None = None  # (N, 3, H, W) in [0, 1]
+    expected: Pixels | None = None  # (h, w, 3), the photograph as the method reconstructs it, where it does
 
     @property
     def size(self) -> tuple[int, int]:
         """(H0, W0) of the photograph."""
         return self.pixels.shape[0], self.pixels.shape[1]
-
-    @cached_property
-    def expected(self) -> Pixels | None:
-        """The photograph as the method reconstructs it, at the network's resolution; None where it does not."""
-        if self.reconstruction is None:
-            return None
-        channels = [self.prepared.stitch(self.reconstruction[:, channel]) for channel in range(3)]
-        return np.rint(255 * np.clip(np.stack(channels, axis=-1), 0, 1)).astype(np.uint8)
 
 
 class Comparer:

@@ -142,8 +142,8 @@ def cut(pixels: Pixels, window: Window) -> Pixels:
 
 def on_photo(prepared: Prepared, tile: int, place: Place) -> Place:
     """Where ``place`` in a tile of ``prepared``, in shares of the tile, lies in the photograph."""
-    row, column = _corner(prepared, tile)
-    height, width = prepared.images.shape[2:]
+    row, column = prepared.corner(tile)
+    height, width = prepared.size
     top, left, bottom, right = prepared.content
     return (
         min(max((row + place[0] * height - top) / (bottom - top), 0.0), 1.0),
@@ -153,12 +153,12 @@ def on_photo(prepared: Prepared, tile: int, place: Place) -> Place:
 
 def on_tile(prepared: Prepared, place: Place) -> tuple[int, Place]:
     """The tile in which ``place`` of the photograph lies most in the middle, and where in it."""
-    height, width = prepared.images.shape[2:]
+    height, width = prepared.size
     top, left, bottom, right = prepared.content
     at = (top + place[0] * (bottom - top), left + place[1] * (right - left))
     inside = []
-    for tile in range(len(prepared.images)):
-        row, column = _corner(prepared, tile)
+    for tile in range(prepared.count):
+        row, column = prepared.corner(tile)
         inside.append(((at[0] - row) / height, (at[1] - column) / width))
     tile = min(range(len(inside)), key=lambda t: max(abs(share - 0.5) for share in inside[t]))
     return tile, inside[tile]
@@ -171,10 +171,6 @@ def bank_row(nearest: NDArray[np.integer], prepared: Prepared, place: Place) -> 
         min(max(int(share * of), 0), of - 1) for share, of in zip(inside, nearest.shape[1:], strict=True)
     )
     return int(nearest[tile, row, column])
-
-
-def _corner(prepared: Prepared, tile: int) -> tuple[int, int]:
-    return prepared.tops[tile // len(prepared.lefts)], prepared.lefts[tile % len(prepared.lefts)]
 
 
 def _moved(window: Window, place: Place) -> Window:

@@ -10,17 +10,15 @@ from PIL import Image
 
 from andon.files import atomic_write
 from andon.heatmap import colour_range, draw_regions, overlay
-from andon.image import decode
+from andon.image import Source, decode
 from andon.runtime.predictor import Predictor
 from andon.types import Calibration, Verdict
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
-def overlay_of(
-    predictor: Predictor, path: str | Path, verdict: Verdict | None = None
-) -> tuple[Picture, Picture]:
-    """The photograph and the photograph under its heatmap, both (H, W, 3) uint8.
+def overlay_of(predictor: Predictor, path: Source, verdict: Verdict | None = None) -> tuple[Picture, Picture]:
+    """The photograph at ``path`` (or its bytes, or pixels) and the photograph under its heatmap, both (H, W, 3) uint8.
 
     The colour scale depends on the artefact alone, so that pictures can be compared.
     """

@@ -1,4 +1,4 @@
-"""From an ``.andon`` artefact to verdicts. No torch: ONNX Runtime, NumPy and Pillow.
+"""From an ``.andon`` artefact to verdicts. No torch: ONNX Runtime (or OpenVINO), NumPy and Pillow.
 
 Shapes: H0, W0 rows and columns of the photograph; h, w of the map on the network's own grid.
 """
@@ -20,27 +20,18 @@ from numpy.typing import NDArray
 from andon.artifact import GOLDEN_INPUT, GOLDEN_MAP, MODEL, Artifact, read_artifact
 from andon.calibrate import calibration_for, calibration_from_dict, calibration_to_dict
 from andon.errors import ArtifactError, ImageError
-from andon.image import Photo, Preprocessing, Source, decode, prepare
+from andon.image import Photo, Prepared, Preprocessing, Source, decode, prepare
 from andon.nuisance import Judged, ZonePlan
 from andon.nuisance.stored import stored_plan
-from andon.runtime.explain import find_regions, main_region
+from andon.runtime.answer import Answer, Found, gather
+from andon.runtime.explain import MIN_AREA, find_regions, main_region
 from andon.runtime.explain_compare import Comparer, Seen, Thresholds
 from andon.runtime.explain_difference import NO_DIFFERENCE, UNCLEAR, Difference
 from andon.runtime.explain_good import Expected, GoodPictures
+from andon.runtime.providers import Graph, Port, golden_tolerance, open_graph
 from andon.runtime.words import DEFAULT, retold, words_of
 from andon.runtime.zoned import Ruling, map_thresholds, rule
 from andon.types import Calibration, Decision, Failure, Region, Verdict
-
-GOLDEN_TOLERANCE = 1e-3  # of the golden map's own range: kernels differ in the last bits, not more
-
-
-class Answer(NamedTuple):
-    """What the graph answered for N images; the last two where the method has them."""
-
-    maps: NDArray[np.float32]  # (N, h, w) raw
-    scores: NDArray[np.float32]  # (N,) raw
-    nearest: NDArray[np.integer] | None  # (N, h, w) rows of the memory bank
-    reconstruction: NDArray[np.float32] | None  # (N, 3, H, W) in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -62,6 +53,14 @@ class Measurement:
         return float(self.anomaly_map.max()) if self.judged is None else self.judged.peak
 
     @property
+    def network_share(self) -> float:
+        """The share of the photograph that the network sees at once: 1, or that of a tile. What is small is small of it."""
+        if self.seen is None or self.seen.prepared.count == 1:
+            return 1.0
+        rows, columns = self.seen.prepared.size
+        return min(1.0, rows * columns / self.anomaly_map.size)
+
+    @property
     def zone_peaks(self) -> Mapping[str, float]:
         """The largest value of the map in each zone with a threshold of its own, by the zone's name."""
         return {} if self.judged is None else self.judged.zone_peaks
@@ -79,30 +78,45 @@ class Judgement(NamedTuple):
 class Predictor:
     """Inspects images with one artefact.
 
-    ``threads``: of ONNX Runtime; None lets it take the machine's cores. ``check``: answer the golden input
-    first, and raise :class:`ArtifactError` unless this machine answers as the one that fitted. Sentences and notes are
-    in the language chosen at the fit, else in English; see :meth:`speaking`.
+    ``threads``, ``provider``, ``precision``: of what runs the graph, see :func:`andon.runtime.providers.open_graph`.
+    ``check``: answer the golden input first, and raise :class:`ArtifactError` unless this machine answers as the one that
+    fitted. Sentences and notes are in the language chosen at the fit, else in English; see :meth:`speaking`.
     """
 
-    def __init__(self, artifact: Artifact, *, threads: int | None = None, check: bool = True) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        threads: int | None = None,
+        provider: str = "onnxruntime",
+        precision: str = "f32",
+        check: bool = True,
+    ) -> None:
         self.artifact = artifact
         self.words = words_of(chosen_language(artifact.manifest) or DEFAULT)
         self.comparer = Comparer(artifact.members)
         self.preprocessing = Preprocessing.from_dict(artifact.manifest["preprocessing"])
         self.calibration: Calibration = calibration_from_dict(artifact.manifest["calibration"])
         self.zone_plan = stored_plan(artifact.manifest, artifact.members)
-        self._session = _session(artifact.members[MODEL], threads)
-        self._outputs = [output.name for output in self._session.get_outputs()]
-        _check_graph(self._session, self.preprocessing.size)
+        self._graph = open_graph(
+            artifact.members[MODEL], provider=provider, threads=threads, precision=precision
+        )
+        _check_graph(self._graph, self.preprocessing.size)
         if check:
-            self._check_golden()
+            self._check_golden(golden_tolerance(artifact.manifest, precision))
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, threads: int | None = None, check: bool = True
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        provider: str = "onnxruntime",
+        precision: str = "f32",
+        check: bool = True,
     ) -> Predictor:
         """The predictor of the artefact in ``path``. Raises :class:`ArtifactError`."""
-        return cls(read_artifact(path), threads=threads, check=check)
+        return cls(read_artifact(path), threads=threads, provider=provider, precision=precision, check=check)
 
     def speaking(self, language: str) -> Predictor:
         """This predictor with its sentences and notes in ``language``, a code of :data:`andon.runtime.words.LANGUAGES`.
@@ -130,7 +144,7 @@ class Predictor:
     @property
     def shows_good_parts(self) -> bool:
         """Whether :meth:`expected` has anything to show: pictures, or a reconstruction."""
-        return "reconstruction" in self._outputs or bool(self.good_pictures.pictures)
+        return "reconstruction" in self._graph.outputs or bool(self.good_pictures.pictures)
 
     def measure(self, source: Source) -> Measurement:
         """The raw score and anomaly map of one image (a path, bytes, array or Pillow image).
@@ -140,41 +154,45 @@ class Predictor:
         if self.zone_plan is not None:
             return self._measure_zoned(source, self.zone_plan)
         photo, prepared = prepare(source, self.preprocessing)
-        answer = self._finite(source, prepared.images)
-        seen = Seen(photo.pixels, prepared, answer.nearest, answer.reconstruction)
-        peak = float(answer.scores.max())
-        return Measurement(photo, peak, prepared.stitch(answer.maps), prepared.inspected, seen=seen)
+        found = self._found(source, prepared)
+        seen = Seen(photo.pixels, prepared, found.nearest, found.expected)
+        return Measurement(photo, found.image_score, found.anomaly_map, prepared.inspected, seen=seen)
 
     def _measure_zoned(self, source: Source, plan: ZonePlan) -> Measurement:
         photo = decode(source, white_level=self.preprocessing.white_level)
         placed = plan.place(photo.pixels)
         prepared = self.preprocessing.apply(placed.cover(photo.pixels))
-        answer = self._finite(source, prepared.images)
-        judged = placed.judge(prepared.stitch(answer.maps))
+        found = self._found(source, prepared)
+        judged = placed.judge(found.anomaly_map)
         inspected = prepared.inspected * (1.0 - judged.not_inspected)
-        seen = Seen(photo.pixels, prepared, answer.nearest, answer.reconstruction)
+        seen = Seen(photo.pixels, prepared, found.nearest, found.expected)
         return Measurement(photo, judged.peak, judged.anomaly_map, inspected, judged, seen)
 
     def respond(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The raw map (h, w) of a photograph (H0, W0, 3) uint8 as it is, whatever zones there are."""
         prepared = self.preprocessing.apply(pixels)
-        return prepared.stitch(self._finite(pixels, prepared.images).maps)
+        return self._found(pixels, prepared).anomaly_map
 
-    def inspect(self, source: Source, *, watch: Callable[[Measurement], None] | None = None) -> Verdict:
+    def inspect(
+        self, source: Source, *, watch: Callable[[Measurement], None] | None = None, path: str | None = None
+    ) -> Verdict:
         """The verdict on one image: decision, scores, regions, a sentence, and the raw anomaly map.
 
-        ``watch`` is shown the measurement. Raises :class:`ImageError` when the image cannot be read.
+        ``watch`` is shown the measurement. ``path``: of bytes or an array, where they come from, for the verdict and for
+        groups. Raises :class:`ImageError` when the image cannot be read.
         """
         start = time.perf_counter()
         measured = self.measure(source)
         if watch is not None:
             watch(measured)
         size = (measured.photo.pixels.shape[0], measured.photo.pixels.shape[1])
-        ruling, thresholds, threshold, group = self.judge(measured, _path(source))
-        regions = find_regions(measured.anomaly_map, thresholds, size)
+        ruling, thresholds, threshold, group = self.judge(measured, _path(source if path is None else path))
+        regions = find_regions(
+            measured.anomaly_map, thresholds, size, min_area=MIN_AREA * measured.network_share
+        )
         not_inspected = 1.0 - measured.inspected
         return Verdict(
-            path=_name(source),
+            path=_name(source if path is None else path),
             decision=ruling.decision,
             score=ruling.score,
             image_score=measured.image_score,
@@ -191,7 +209,9 @@ class Predictor:
             not_inspected=not_inspected,
             milliseconds=1000 * (time.perf_counter() - start),
             notes=tuple(
-                retold(note, self.words) for note in (*measured.photo.notes, *ruling.notes, group) if note
+                retold(note, self.words)
+                for note in (*measured.photo.notes, *ruling.doubts, *ruling.notes, group)
+                if note
             ),
             anomaly_map=measured.anomaly_map,
         )
@@ -200,7 +220,7 @@ class Predictor:
         """What the thresholds say of a measurement: those of the group that ``path`` names, and of the zones."""
         calibration, group = calibration_for(self.calibration, path)
         return Judgement(
-            rule(measured.image_score, calibration, self.zone_plan, measured.judged),
+            rule(measured.image_score, calibration, self.zone_plan, measured.judged, group),
             map_thresholds(calibration, self.zone_plan, measured.judged),
             calibration.threshold,
             group,
@@ -251,8 +271,19 @@ class Predictor:
         }
         if plan is not None:
             changes["nuisance"] = {**manifest.get("nuisance", {}), "zones": plan.to_list()}
-        changed = Predictor(self.artifact.with_manifest(**changes), check=False)
-        return changed.speaking(self.words["language.code"])
+        other = copy(self)  # the same graph, run by the same provider
+        other.artifact = self.artifact.with_manifest(**changes)
+        other.calibration = calibration_from_dict(other.artifact.manifest["calibration"])
+        other.zone_plan = stored_plan(other.artifact.manifest, other.artifact.members)
+        return other
+
+    def _found(self, source: Source, prepared: Prepared) -> Found:
+        """What the graph answers for a photograph, asked for a few of its tiles at a time."""
+        return gather(
+            prepared,
+            lambda images: self._finite(source, images),
+            reconstructs="reconstruction" in self._graph.outputs,
+        )
 
     def _finite(self, source: Source, images: NDArray[np.float32]) -> Answer:
         answer = self._run(images)
@@ -263,11 +294,7 @@ class Predictor:
         return answer
 
     def _run(self, images: NDArray[np.float32]) -> Answer:
-        try:
-            found = self._session.run(None, {"images": images})
-        except Exception as error:  # ONNX Runtime has a class of its own for each kind, none of them public
-            raise ArtifactError(f"the artefact's graph cannot be run on this machine: {error}") from error
-        answers = dict(zip(self._outputs, found, strict=True))
+        answers = self._graph.run(images)
         maps, scores = answers["anomaly_map"], answers["image_score"]
         if maps.ndim != 4 or maps.shape[:2] != (len(images), 1) or scores.shape != (len(images),):
             raise ArtifactError(
@@ -276,7 +303,7 @@ class Predictor:
             )
         return Answer(maps[:, 0], scores, answers.get("nearest"), answers.get("reconstruction"))
 
-    def _check_golden(self) -> None:
+    def _check_golden(self, tolerance: float) -> None:
         members = self.artifact.members
         if GOLDEN_INPUT not in members or GOLDEN_MAP not in members:
             raise ArtifactError(
@@ -289,17 +316,27 @@ class Predictor:
             )
         except ImageError as error:
             raise ArtifactError(f"the artefact's golden input cannot be inspected: {error}") from error
-        allowed = GOLDEN_TOLERANCE * max(float(np.abs(expected).max()), 1e-12)
+        allowed = tolerance * max(float(np.abs(expected).max()), 1e-12)
         if found.shape != expected.shape or not float(np.abs(found - expected).max()) <= allowed:
             raise ArtifactError(
                 "this machine does not answer the artefact's golden input as the machine that fitted it did "
-                f"(more than {GOLDEN_TOLERANCE:.0e} apart). Update onnxruntime and pillow here, or fit again here."
+                f"(more than {tolerance:.0e} apart). Update {self._graph.provider} and pillow here, or fit again here."
             )
 
 
-def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Predictor:
-    """The predictor of the artefact in ``path``, proven by its golden input. Raises :class:`ArtifactError`."""
-    return Predictor.open(path, threads=threads)
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    provider: str = "onnxruntime",
+    precision: str = "f32",
+) -> Predictor:
+    """The predictor of the artefact in ``path``, proven by its golden input.
+
+    ``provider``: what runs the graph, ``onnxruntime`` or ``openvino`` (an extra). ``precision``: ``f32``, or ``bf16`` with
+    OpenVINO where the processor has it; thresholds were set in ``f32``. Raises :class:`ArtifactError`, SettingsError.
+    """
+    return Predictor.open(path, threads=threads, provider=provider, precision=precision)
 
 
 def chosen_language(manifest: Mapping[str, Any]) -> str | None:
@@ -320,35 +357,20 @@ def _golden_map(data: bytes) -> NDArray[np.float32]:
     return answer
 
 
-def _check_graph(session: Any, size: tuple[int, int]) -> None:
+def _check_graph(graph: Graph, size: tuple[int, int]) -> None:
     """Raise :class:`ArtifactError` unless the graph takes ``images`` of ``size`` and answers map and score."""
-    inputs = {entry.name: (entry.type, list(entry.shape or [])) for entry in session.get_inputs()}
-    kind, shape = inputs.get("images", ("", []))
-    fixed = shape[1:] if len(shape) == 4 else []
-    fits = [want == is_ or not isinstance(is_, int) for want, is_ in zip((3, *size), fixed, strict=False)]
-    if list(inputs) != ["images"] or kind != "tensor(float)" or len(fits) != 3 or not all(fits):
+    expected = Port("float32", (None, 3, *size))
+    if list(graph.inputs) != ["images"] or not graph.inputs["images"].takes(expected):
+        found = ", ".join(f"{name} {port}" for name, port in graph.inputs.items())
         raise ArtifactError(
-            f"the artefact's graph takes {inputs}; its manifest says images (N, 3, {size[0]}, {size[1]}) of float32. "
-            "The two do not belong together: fit again."
+            f"the artefact's graph takes {found or 'nothing'}; its manifest says images {expected}. The two do not belong "
+            "together: fit again."
         )
-    missing = {"anomaly_map", "image_score"} - {output.name for output in session.get_outputs()}
+    missing = {"anomaly_map", "image_score"} - set(graph.outputs)
     if missing:
         raise ArtifactError(
             f"the artefact's graph does not answer {' and '.join(sorted(missing))}. Fit again."
         )
-
-
-def _session(model: bytes, threads: int | None) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = min(threads, os.cpu_count() or 1)  # more only wait for each other
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ArtifactError(f"ONNX Runtime cannot load the artefact's graph: {error}") from error
 
 
 def _path(source: object) -> str | None:

@@ -1,6 +1,7 @@
 """Training images by number: decoded ahead by a few threads, kept in memory while they fit, varied where asked.
 
-n tiles of one photograph (n = 1 where it is not tiled), H rows, W columns.
+n tiles of one photograph (n = 1 where it is not tiled), H rows, W columns. Of a photograph in many tiles a few are drawn
+each time that it is wanted: all of them, of all photographs of a batch, would not fit into memory.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from torch import Tensor
 
 from andon.data.augment import Augmentation
 from andon.errors import DataError, ImageError
+from andon.image import Tiles
 
-Load = Callable[[Path], NDArray[np.float32]]  # path -> (3, H, W) float32 in [0, 1], or (n, 3, H, W)
+Load = Callable[
+    [Path], NDArray[np.float32] | Tiles
+]  # path -> (3, H, W) float32 in [0, 1], (n, 3, H, W) or Tiles
 AHEAD = 2  # batches read while one is trained on
+MOST_TILES = 4  # of one photograph in a batch
 
 
 class Pick(NamedTuple):
@@ -35,6 +40,11 @@ class Source(Protocol):
     """Where a trainer takes images from."""
 
     count: int
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the images of a number differ from time to time, unvaried: tiles drawn from a photograph's many."""
+        ...
 
     def batches(self, wanted: Iterable[Sequence[Pick]]) -> Generator[list[Tensor]]:
         """For each batch that is wanted its images, (n, 3, H, W) each."""
@@ -51,6 +61,7 @@ class Images:
                  varied: Augmentation | None = None, seed: int = 0) -> None:  # fmt: skip
         self.paths, self.load, self.workers, self.varied, self.seed = paths, load, workers, varied, seed
         self.count = len(paths)
+        self.drawn = False  # until a photograph in many tiles is met
         self._room = limit
         self._kept: dict[int, NDArray[np.uint8] | NDArray[np.float32]] = {}
         self._lock = Lock()
@@ -74,20 +85,31 @@ class Images:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _tensor(self, pick: Pick) -> Tensor:
-        images = self._image(pick.number)
+        images = self._image(pick)
         if self.varied is not None and pick.epoch is not None:
             images = self.varied.tiles(images, seed=self.seed, epoch=pick.epoch, number=pick.number)
         return torch.from_numpy(images)
 
-    def _image(self, number: int) -> NDArray[np.float32]:
-        kept = self._kept.get(number)
+    def _image(self, pick: Pick) -> NDArray[np.float32]:
+        kept = self._kept.get(pick.number)
         if kept is not None:
             return _floats(kept)
-        images = self._read(self.paths[number])
-        self._keep(number, images)
+        images = self._read(self.paths[pick.number])
+        if isinstance(images, Tiles):
+            if images.count > MOST_TILES:
+                return self._some(images, pick)
+            images = images.chosen(range(images.count))
+        self._keep(pick.number, images)
         return images
 
-    def _read(self, path: Path) -> NDArray[np.float32]:
+    def _some(self, tiles: Tiles, pick: Pick) -> NDArray[np.float32]:
+        """MOST_TILES of many, drawn by seed, epoch and number; without an epoch always the same ones."""
+        self.drawn = True
+        epoch = 0 if pick.epoch is None else pick.epoch + 1
+        rng = np.random.default_rng([self.seed, epoch, pick.number])
+        return tiles.chosen(np.sort(rng.choice(tiles.count, MOST_TILES, replace=False)).tolist())
+
+    def _read(self, path: Path) -> NDArray[np.float32] | Tiles:
         try:
             image = self.load(path)
         except (OSError, ImageError, DataError) as error:
@@ -95,7 +117,7 @@ class Images:
                 f"{path} could be read when fitting began, but not while training: {error}. Bring it back and go on "
                 "with --resume, or fit again without it."
             ) from error
-        return image if image.ndim == 4 else image[None]
+        return image if isinstance(image, Tiles) or image.ndim == 4 else image[None]
 
     def _keep(self, number: int, images: NDArray[np.float32]) -> None:
         if self._room <= 0:

@@ -202,7 +202,7 @@ class Trainer:
         """The images on the device, and what is frozen of them."""
         moved = [image.to(self.machine.device, non_blocking=True) for image in images]
         again = phase.steps * self.detector.batch_size > self.images.count  # else nothing is asked for twice
-        if self.plan.caches and again:
+        if self.plan.caches and again and not self.images.drawn:
             return torch.cat(moved), self.cache.rows(numbers, moved)
         batch = torch.cat(moved)
         with torch.no_grad():
@@ -343,6 +343,8 @@ def _descend(
 
 class _Taken:
     """Images that a function gives by their numbers."""
+
+    drawn = False
 
     def __init__(self, take: Take, count: int) -> None:
         self.take, self.count = take, count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,38 +12,41 @@ import numpy as np
 from andon.errors import MissingExtraError, SettingsError
 from andon.files import atomic_write
 from andon.runtime.monitor.charts import ewma_limit
-from andon.runtime.monitor.events import LOGARITHMIC, MEASURES
+from andon.runtime.monitor.events import ENGLISH, LOGARITHMIC, MEASURES
 from andon.runtime.monitor.line import Monitor
 from andon.runtime.monitor.watch import Counted, Ranked
+from andon.runtime.words import Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KINDS = (".png", ".svg")
-_UNITS = {"scores": "raw score", "rejects": "share", "brightness": "mean luma", "contrast": "deviation / mean",
-          "sharpness": "edges / mean", "red_green": "share of luma", "blue_yellow": "share of luma",
-          "down": "share of height", "right": "share of width"}  # fmt: skip
+_UNITS = {"scores": "raw", "rejects": "share", "brightness": "luma", "contrast": "contrast", "sharpness": "edges",
+          "red_green": "of_luma", "blue_yellow": "of_luma", "down": "of_height", "right": "of_width"}  # fmt: skip
 _NOTICED, _QUIET, _LIMIT = "#c0392b", "#2c5f8a", "#888888"
 _STYLE: Any = {"svg.hashsalt": "andon", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 
 
-def save_drawing(monitor: Monitor, path: Path) -> None:
+def save_drawing(monitor: Monitor, path: Path, words: Words = ENGLISH) -> None:
     """Write the picture of ``monitor`` to ``path``, PNG or SVG by its ending, atomically.
 
     Raises :class:`SettingsError` on another ending, :class:`MissingExtraError` without matplotlib.
     """
     if path.suffix.lower() not in KINDS:
         raise SettingsError(f"{path}: a name that ends in {' or '.join(KINDS)} expected")
-    figure = draw(monitor)
+    figure = draw(monitor, words)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=110, metadata={})
     with atomic_write(path) as file:
         file.write(buffer.getvalue())
 
 
-def draw(monitor: Monitor) -> Figure:
-    """A row for each measure: the capital of the bets, the EWMA, and the level. What was noticed is red."""
+def draw(monitor: Monitor, words: Words = ENGLISH) -> Figure:
+    """A row for each measure: the capital of the bets, the EWMA, and the level. What was noticed is red.
+
+    ``words``: the language of its labels.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -54,22 +58,20 @@ def draw(monitor: Monitor) -> Figure:
         figure = Figure(figsize=(11, 1.25 * len(monitor.watches) + 0.8), layout="constrained")
         axes = figure.subplots(len(monitor.watches), 3, sharex=True, squeeze=False)
         for row, (name, watch) in zip(axes, monitor.watches.items()):
-            _draw_row(row, name, watch, len(MEASURES) / monitor.false_alarm)
-        for place, title in zip(
-            axes[0], ("evidence: capital of the bets, log10", "EWMA, deviations", "level")
-        ):
-            place.set_title(title, fontsize=9, loc="left")
+            _draw_row(row, name, watch, len(MEASURES) / monitor.false_alarm, words)
+        for place, title in zip(axes[0], ("evidence", "ewma", "level")):
+            place.set_title(words[f"drawing.{title}"], fontsize=9, loc="left")
         for place in axes[-1]:
-            place.set_xlabel("image")
+            place.set_xlabel(words["drawing.image"])
     return figure
 
 
-def _draw_row(axes: np.ndarray, name: str, watch: Ranked | Counted, alarm: float) -> None:
+def _draw_row(axes: np.ndarray, name: str, watch: Ranked | Counted, alarm: float, words: Words) -> None:
     colour = _NOTICED if watch.noticed else _QUIET
     rows = np.array(watch.history.rows, np.float64).reshape(-1, 4)
     image, capital, ewma, level = rows.T
     evidence, chart, levels = axes
-    evidence.set_ylabel(MEASURES[name].replace(" of ", " of\n").replace(", ", ",\n"), fontsize=7)
+    evidence.set_ylabel(fill(words[f"measure.{name}"], 14, break_on_hyphens=False), fontsize=7)
     evidence.plot(image, capital, color=colour, linewidth=1)
     _rule(evidence, np.log10(alarm))
     chart.plot(image, ewma, color=colour, linewidth=1)
@@ -79,7 +81,7 @@ def _draw_row(axes: np.ndarray, name: str, watch: Ranked | Counted, alarm: float
     scale = np.exp if name in LOGARITHMIC else np.asarray
     levels.plot(image, scale(level), color=colour, linewidth=1)
     _rule(levels, float(scale(watch.usual)))
-    levels.set_ylabel(_UNITS[name], fontsize=7)
+    levels.set_ylabel(fill(words[f"drawing.{_UNITS[name]}"], 18, break_on_hyphens=False), fontsize=7)
     if watch.noticed:
         for place in axes:
             place.axvline(watch.chart.since(watch.upwards), color=_NOTICED, linewidth=0.6, linestyle=":")

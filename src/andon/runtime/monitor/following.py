@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from andon.files import single_writer
-from andon.runtime.monitor.events import DriftEvent
+from andon.runtime.monitor.events import DriftEvent, retell
 from andon.runtime.monitor.line import Monitor
 from andon.runtime.monitor.state import resume_monitor, save_monitor
 from andon.runtime.predictor import Measurement, Predictor
+from andon.runtime.words import Words
 from andon.types import Failure, Verdict
 
 SAVE_EVERY = 200  # photographs between two writings of the file; a killed process forgets no more
@@ -34,7 +35,7 @@ class Follower:
                 found += self.monitor.add(measured.image_score, measured.photo.pixels, str(path))
 
             for answer in self.predictor.inspect_many([path], watch=show):
-                yield _noted(answer, found)
+                yield _noted(answer, found, self.predictor.words)
             if number % SAVE_EVERY == 0:
                 self.save()
 
@@ -43,10 +44,11 @@ class Follower:
         save_monitor(self.monitor, self.path)
 
 
-def _noted(answer: Verdict | Failure, found: list[DriftEvent]) -> Verdict | Failure:
+def _noted(answer: Verdict | Failure, found: list[DriftEvent], words: Words) -> Verdict | Failure:
     if isinstance(answer, Failure) or not found:
         return answer
-    return replace(answer, notes=(*answer.notes, *(f"drift: {event.message}" for event in found)))
+    notes = (words["drift.note"].format(message=retell(event, words).message) for event in found)
+    return replace(answer, notes=(*answer.notes, *notes))
 
 
 @contextmanager

@@ -25,9 +25,10 @@ from andon.errors import SettingsError
 from andon.metrics.holm import holm
 from andon.runtime.monitor.appearance import NAMES, appearance
 from andon.runtime.monitor.conformal import rounded
-from andon.runtime.monitor.events import MEASURES, DriftEvent, describe
+from andon.runtime.monitor.events import ENGLISH, MEASURES, DriftEvent, describe
 from andon.runtime.monitor.reference import Picture, Reference
 from andon.runtime.monitor.watch import Counted, Ranked
+from andon.runtime.words import Words, percent
 
 UNTRIMMED = 0.95  # share of the good parts whose scores are looked at
 
@@ -137,8 +138,13 @@ class Monitor:
     @property
     def statement(self) -> str:
         """The guarantee, in words."""
-        return (f"if nothing drifts, the probability that anything is ever reported is at most {self.false_alarm:.2g}; "
-                f"up to {self.defect_rate:.2g} of the parts may be defective")  # fmt: skip
+        return self.statement_in(ENGLISH)
+
+    def statement_in(self, words: Words) -> str:
+        """The guarantee, in the language of ``words``."""
+        return words["monitor.statement"].format(
+            false_alarm=percent(words, self.false_alarm), defect_rate=percent(words, self.defect_rate)
+        )
 
 
 def _trim_order(count: int) -> int:

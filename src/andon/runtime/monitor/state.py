@@ -18,7 +18,7 @@ from andon.runtime.monitor.reference import Picture, Reference
 from andon.runtime.monitor.watch import watch_from_dict
 
 FORMAT = "andon-monitor"
-SCHEMA = 1
+SCHEMA = 2
 _BINDING = (
     "preprocessing",
     "calibration",

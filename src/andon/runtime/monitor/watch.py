@@ -120,6 +120,7 @@ class Counted(Watch):
     """
 
     doubt: float = 0.0
+    happened: int = 0  # times, of as many parts as the history has seen
 
     @classmethod
     def above(cls, rate: float, doubt: float = 0.0) -> Counted:
@@ -129,6 +130,7 @@ class Counted(Watch):
 
     def add(self, happened: bool, image: int) -> None:
         """Whether it happened to the image with this number."""
+        self.happened += happened
         x = float(happened) - self.usual
         self.bets.bet(x)
         self._record(float(happened), x / math.sqrt(self.usual * (1 - self.usual)), image)
@@ -138,7 +140,7 @@ class Counted(Watch):
         return min(1.0, super().p_value + self.doubt)
 
     def to_dict(self) -> dict[str, Any]:
-        return super().to_dict() | {"doubt": self.doubt}
+        return super().to_dict() | {"doubt": self.doubt, "happened": self.happened}
 
 
 def watch_from_dict(content: dict[str, Any]) -> Ranked | Counted:
@@ -156,4 +158,4 @@ def watch_from_dict(content: dict[str, Any]) -> Ranked | Counted:
     if "runs" in content:
         ranks = Ranks.from_runs(content["runs"])
         return Ranked(**common, ranks=ranks, behind_usual=int(content["behind_usual"]))
-    return Counted(**common, doubt=float(content["doubt"]))
+    return Counted(**common, doubt=float(content["doubt"]), happened=int(content["happened"]))

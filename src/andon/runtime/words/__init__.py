@@ -12,7 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
+from andon.calibrate import percent as share_text
 from andon.errors import SettingsError
+from andon.metrics import wilson
 
 Words = Mapping[str, str]  # "section.key" -> text
 
@@ -30,12 +32,17 @@ def words_of(language: str) -> Words:
     """
     if language not in LANGUAGES:
         raise SettingsError(f"language must be one of {', '.join(LANGUAGES)}, got {language!r}")
-    sections = tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
-    return MappingProxyType({
+    return MappingProxyType(read_words(_FOLDER / f"{language}.toml"))
+
+
+def read_words(path: Path) -> dict[str, str]:
+    """The texts of one TOML file by "section.key"; a list becomes its entries with spaces between."""
+    sections = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {
         f"{section}.{key}": " ".join(map(str, text)) if isinstance(text, list) else text
         for section, entries in sections.items()
         for key, text in entries.items()
-    })  # fmt: skip
+    }
 
 
 def language_of(locale: str) -> str | None:
@@ -65,6 +72,36 @@ def decimal(words: Words, number: str) -> str:
     '0,8'
     """
     return number.replace(".", words["language.decimal"])
+
+
+def whole(words: Words, number: int) -> str:
+    """A count with the language's mark between thousands.
+
+    >>> whole(words_of("de"), 12000)
+    '12.000'
+    """
+    return f"{number:,}".replace(",", words["language.thousands"])
+
+
+def percent(words: Words, share: float) -> str:
+    """``share``, 0 to 1, in per cent: two digits that count, at least one decimal.
+
+    >>> percent(words_of("de"), 0.06), percent(words_of("en"), 0.00123)
+    ('6,0 %', '0.12 %')
+    """
+    return words["share.percent"].format(percent=decimal(words, share_text(share).removesuffix(" %")))
+
+
+def rated(words: Words, key: str, count: int, total: int) -> str:
+    """The text ``key`` with {count} of {total}, their {share}, and the ends of its 95 % interval (Wilson), {low} and {high}.
+
+    >>> rated(words_of("en"), "summary.rate", 12, 200)
+    '; 6.0 % fail, 95 % interval 3.5 % to 10.2 %'
+    """
+    low, high = wilson(count, total)
+    shares = {"share": count / total, "low": low, "high": high}
+    shown = {name: percent(words, share) for name, share in shares.items()}
+    return words[key].format(count=whole(words, count), total=whole(words, total), **shown)
 
 
 def retold(note: str, words: Words) -> str:
