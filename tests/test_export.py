@@ -18,13 +18,14 @@ from andon.models.base import Detector, Scores, State
 
 
 class Brightness(Detector):
-    """Scores by brightness; ``drift`` makes torch answer otherwise each time, as no detector may."""
+    """Scores by brightness; ``drift`` makes torch answer otherwise each time, as no detector may, for the first
+    ``drifting`` images."""
 
     title, paper = "Brightness", "none"
 
-    def __init__(self, drift: float = 0.0, fitted: bool = True) -> None:
+    def __init__(self, drift: float = 0.0, fitted: bool = True, drifting: int = 3) -> None:
         super().__init__()
-        self.drift, self.fitted, self.calls = drift, fitted, 0
+        self.drift, self.fitted, self.drifting, self.calls = drift, fitted, drifting, 0
 
     def reset(self) -> None: ...
     def observe(self, images: Tensor) -> None: ...
@@ -39,9 +40,10 @@ class Brightness(Detector):
         return self.fitted
 
     def forward(self, images: Tensor) -> Scores:
+        anomaly_map = images.mean(1, keepdim=True)
         if not torch.compiler.is_compiling():
             self.calls += 1
-        anomaly_map = images.mean(1, keepdim=True) * (1 + self.drift * self.calls)
+            anomaly_map[: self.drifting] *= 1 + self.drift * self.calls
         return Scores(anomaly_map, anomaly_map.amax((1, 2, 3)), images if self.drift == 0 else None)
 
 
@@ -63,6 +65,18 @@ def test_a_graph_that_answers_otherwise_is_refused() -> None:
         match=r"the exported graph's anomaly_map differs from torch's by .* nothing was written",
     ):
         to_onnx(Brightness(drift=0.5), (32, 32))
+
+
+class Quantised(Brightness):
+    quantises = True
+
+
+def test_of_codes_equally_near_the_last_bit_may_decide() -> None:
+    to_onnx(Quantised(drift=0.5, drifting=2), (32, 32))
+    with pytest.raises(ArtifactError, match="differs from torch's"):
+        to_onnx(Quantised(drift=0.5), (32, 32))
+    with pytest.raises(ArtifactError, match="differs from torch's"):
+        to_onnx(Brightness(drift=0.5, drifting=1), (32, 32))
 
 
 def test_unfitted_is_refused() -> None:

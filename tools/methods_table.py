@@ -155,11 +155,11 @@ def figures(rows: list[dict[str, Any]]) -> str:
     said = ", ".join(
         text for name, text in (
             ("size", "at {} pixels".format("x".join(map(str, options.get("size", []))))),
-            ("minutes", f"training ended after {options.get('minutes')} minutes"),
+            ("minutes", f"training ended after {options.get('minutes', 0):g} min"),
         ) if name in options
     )  # fmt: skip
     note = f"One seed{', ' + said if said else ''}; the command, and all methods side by side: [results](../results/methods.md).\n"
-    return f"## Measured\n{note}\n{FIGURES_HEAD}{''.join(lines)}"
+    return f"\n## Measured\n\n{note}\n{FIGURES_HEAD}{''.join(lines)}"
 
 
 def line(row: dict[str, Any]) -> list[str]:

@@ -85,6 +85,11 @@ class RayObserver:
             )
         if report.resumed_at == len(paths):
             return
+        if report.resumed_at:
+            raise SettingsError(
+                f"the checkpoint holds the first {report.resumed_at} images, in one piece, and this fit looks at shards of "
+                "them: resume it without --ray, or start over without --resume"
+            )
         shares = cut(len(paths), self.shards, reader.batch_size)
         shelf = Shelf.beside(keeper)
         with cluster(self.address) as ray:

@@ -18,7 +18,20 @@ NEEDED = {  # what for -> packages
     "fitting (andon[fit])": ["torch", "onnx", "onnxscript", "safetensors"],
     "reports (andon[report])": ["matplotlib", "jinja2"],
 }
-OPTIONAL = {"timm": "backbones named timm:...", "openvino": "--provider openvino"}
+OPTIONAL = {
+    "timm": "backbones named timm:...",
+    "openvino": "--provider openvino",
+    "opencv-python-headless": "--align, andon nuisance: andon[nuisance]",
+    "zxing-cpp": "zones of codes, --read-code: andon[nuisance]",
+    "paho-mqtt": "andon watch --mqtt: andon[line]",
+    "asyncua": "andon watch --opcua: andon[opcua]",
+    "pymodbus": "andon watch --modbus: andon[modbus]",
+    "harvesters": "andon watch --camera: andon[camera]",
+    "mlflow-skinny": "andon fit --mlflow at a server: andon[mlflow]",
+    "fastapi": "andon serve: andon[serve]",
+    "sqlalchemy": "andon records, andon users: andon[app]",
+    "ray": "--ray: andon[ray]",
+}
 FLAGS = ["sse4_2", "avx2", "fma", "avx512f", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve"]
 
 
@@ -45,8 +58,9 @@ def command(seconds: float) -> int:
     missing = [package for package in NEEDED["fitting (andon[fit])"] if version_of(package) is None]
     if missing:
         click.echo('\nTo fit detectors here: pip install "andon[fit]"  (inspecting needs none of it)')
+    click.echo("\noptional")
     for package, purpose in OPTIONAL.items():
-        click.echo(f"\noptional: {package} {version_of(package) or 'is not installed'} ({purpose})")
+        click.echo(f"  {package} {version_of(package) or 'is not installed'} ({purpose})")
     if broken:
         return 2
     click.echo(f"\nspeed: {speed(seconds)}")

@@ -74,6 +74,7 @@ class Detector(nn.Module, ABC):
     title: str = ""  # the method's name as people write it
     paper: str = ""  # authors, year, title
     reconstructs: bool = False  # whether its scores come with the good part that it expected
+    quantises: bool = False  # whether it takes the nearest of some codes, so that its answer can jump
     steps: int = 0  # gradient steps; 0 = closed form
     batch_size: int = 8  # images read together, and in a training step
     uses_held_out: bool = False  # whether `close` looks at held-out images

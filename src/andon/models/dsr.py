@@ -62,6 +62,7 @@ class DSR(TrainedDetector):
     title = "DSR"
     paper = "Zavrtanik, Kristan, Skočaj 2022, DSR - A dual subspace re-projection network for surface anomaly detection"  # fmt: skip
     reconstructs = True
+    quantises = True
 
     def __init__(
         self,
