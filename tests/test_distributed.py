@@ -268,6 +268,19 @@ def test_what_another_fit_left_is_refused(tmp_path: Path, on_fake: Any) -> None:
         on_fake(detector(bank_limit=40), FakeRay(), checkpoint=Checkpoint(path, resume=True))
 
 
+def test_a_checkpoint_of_a_pass_in_one_piece_is_refused(tmp_path: Path, on_fake: Any) -> None:
+    def stop(phase: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "x.partial"
+    with pytest.raises(KeyboardInterrupt):
+        fit(detector(), PATHS, Reader(load, 2, 0), checkpoint=Checkpoint(path), progress=stop)
+    with pytest.raises(
+        SettingsError, match=r"^the checkpoint holds the first 2 images, in one piece, and this fit"
+    ):
+        on_fake(detector(), FakeRay(), checkpoint=Checkpoint(path, resume=True))
+
+
 # --- a real cluster -------------------------------------------------------------------------------------------
 
 

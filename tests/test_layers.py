@@ -15,6 +15,7 @@ LAYERS = {
     "components": 1, "outline": 1, "runs": 1, "image": 1, "artifact": 1, "heatmap": 1, "metrics": 1,
     "data": 2, "features": 2, "calibrate": 2, "nuisance": 2,
     "models": 3,
+    "tracking": 2,
     "training": 4, "engine": 4, "evaluate": 4, "audit": 4,
     "quantise": 1, "export": 5, "report": 5,
     "runtime": 6, "records": 6,
@@ -22,7 +23,7 @@ LAYERS = {
     "cli": 8,
 }  # fmt: skip
 TORCH_FREE = ["errors", "types", "files", "cells", "path_pattern", "image", "artifact", "components", "outline", "runs", "heatmap", "metrics", "data",
-              "data.synthetic", "calibrate", "nuisance", "evaluate", "audit", "audit.kinds", "report", "runtime.predictor", "runtime.explain", "runtime.monitor", "runtime.line", "records", "runtime.server",
+              "data.synthetic", "calibrate", "nuisance", "evaluate", "audit", "audit.kinds", "report", "runtime.predictor", "runtime.explain", "runtime.monitor", "runtime.line", "records", "runtime.server", "app", "app.settings", "app.station", "app.inspecting", "app.journal", "app.reviewing", "app.calibrating", "app.comparing", "app.saving", "app.taught", "app.teaching", "app.zoning", "tracking",
               "pipeline", "cli"]  # fmt: skip
 FILES = sorted(SRC.rglob("*.py"))
 
@@ -61,7 +62,7 @@ def test_runtime_imports_without_torch() -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'onnx', 'onnxscript', 'safetensors', 'matplotlib', 'jinja2', 'scipy', 'sklearn',\n"
-        "             'fastapi', 'uvicorn', 'prometheus_client', 'sqlalchemy', 'argon2'):\n"
+        "             'fastapi', 'uvicorn', 'prometheus_client', 'sqlalchemy', 'argon2', 'streamlit'):\n"
         "    sys.modules[name] = None\n"
         "import andon\n"
         f"import importlib\nfor name in {TORCH_FREE!r}:\n    importlib.import_module('andon.' + name)\n"

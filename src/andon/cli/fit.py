@@ -198,10 +198,18 @@ from andon.types import Calibration
     help="With --ray, parts that the images are cut into; the same number gives the same detector. Default: by the number "
     "of images, 64 at most.",
 )
+@click.option(
+    "--mlflow",
+    is_flag=False,
+    flag_value="andon-runs",
+    metavar="[URI]",
+    help="Record the fit, the detector and its card: in a folder (andon-runs if none is named), or at an MLflow server "
+    "(andon[mlflow]).",
+)
 @click.option("--resume", is_flag=True, help="Go on from where an interrupted fit of this output stopped.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars, no summary.")
 def command(source: Path, output: Path, method: str, backbone: str | None, calibration: str, config: Path | None,
-            assignments: tuple[str, ...], resume: bool, quiet: bool, **options: Any) -> None:  # fmt: skip
+            assignments: tuple[str, ...], mlflow: str | None, resume: bool, quiet: bool, **options: Any) -> None:  # fmt: skip
     """Fit a detector on the good photographs in DIR.
 
     DIR is a plain folder of good images (folders inside are searched too) or the root of a known data set, of
@@ -225,6 +233,10 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
     settings = {**_by_member(_config(config), method), **assigned(assignments)}
     _check_settings(settings)
     check_outputs(output, detector=True)
+    if mlflow is not None:
+        from andon.tracking import require_usable
+
+        require_usable(mlflow)
     if not resume and (left := unfinished(output)):
         click.secho(f"{left} of an interrupted fit is left aside and will be replaced; "
                     "with --resume it would be gone on with.", fg="yellow", err=True)  # fmt: skip
@@ -241,6 +253,21 @@ def command(source: Path, output: Path, method: str, backbone: str | None, calib
         raise
     if not quiet:
         _say(predictor.manifest, predictor.calibration, output)
+    if mlflow is not None:
+        _track(output, mlflow, quiet=quiet)
+
+
+def _track(output: Path, uri: str, *, quiet: bool) -> None:
+    """Record the fit. The detector is saved already, and stays whatever happens here."""
+    from andon.tracking import track
+
+    try:
+        place = track(output, uri)
+    except AndonError as error:
+        again = f'python -c "from andon.tracking import track; track({str(output)!r}, {uri!r})"'
+        raise AndonError(f"{error}\n{output} is saved. Record it later with: {again}") from error
+    if not quiet:
+        click.echo(f"  recorded: {place}")
 
 
 def _check_settings(settings: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from andon.cli.common import COLOURS, language_here, shown
+from andon.cli.watch_plc import camera_source, plc_sinks, require_folder_alone, require_no_folder
 from andon.errors import BusyError, SettingsError
 from andon.files import check_folder, single_writer
 from andon.path_pattern import PathPattern
@@ -22,14 +23,14 @@ from andon.runtime.predictor import Predictor, chosen_language
 from andon.runtime.words import LANGUAGES
 
 if TYPE_CHECKING:
-    from andon.runtime.line import Broker, Result, Sink, Source, Store
+    from andon.runtime.line import Broker, Result, Sink, Store
     from andon.runtime.line.daily_log import Kind
     from andon.runtime.line.inspecting import Overlays
     from andon.runtime.line.line import WhenFull
 
 
 @click.command("watch")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--artifact", type=click.Path(path_type=Path), required=True, help="The detector (.andon).")
 @click.option(
     "-o",
@@ -112,6 +113,37 @@ if TYPE_CHECKING:
     help="Certificates (PEM) to trust for mqtts://. Default: the system's.",
 )
 @click.option(
+    "--camera",
+    metavar="NAME",
+    help="Instead of DIR, a GenICam camera: its serial number, name or model, or 0 for the first (andon[camera]).",
+)
+@click.option(
+    "--camera-producer",
+    type=click.Path(path_type=Path),
+    metavar="FILE.cti",
+    help="The GenTL producer of the camera's maker.",
+)
+@click.option(
+    "--camera-set", multiple=True, metavar="FEATURE=VALUE", help="Set a feature of the camera. Several times."
+)
+@click.option(
+    "--trigger",
+    type=click.Choice(("camera", "plc")),
+    default="camera",
+    show_default=True,
+    help="What makes a picture: the camera sends them, or the PLC asks by --opcua or --modbus.",
+)
+@click.option(
+    "--opcua",
+    metavar="ENDPOINT",
+    help="Serve results to a PLC by OPC UA, e.g. opc.tcp://0.0.0.0:4840/andon (andon[opcua]).",
+)
+@click.option(
+    "--modbus",
+    metavar="HOST:PORT",
+    help="Serve results to a PLC as Modbus TCP registers, e.g. 0.0.0.0:502 (andon[modbus]).",
+)
+@click.option(
     "--outbox",
     type=click.IntRange(1),
     default=100_000,
@@ -129,12 +161,13 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1), help="Processor threads; default: the machine's cores.")
 @click.option("--once", is_flag=True, help="End when all that lies there is inspected and delivered.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the results.")
-def command(folder: Path, artifact: Path, out: Path, store: Path | None, only_new: bool, recursive: bool, poll: float,
+def command(folder: Path | None, artifact: Path, out: Path, store: Path | None, only_new: bool, recursive: bool, poll: float,
             settle: float, patience: float, name_pattern: str | None, read_code: bool, log: str, overlay: str,
             move_to: tuple[str, ...], monitor: Path | None, mqtt: str | None, mqtt_login: Path | None,
-            mqtt_ca: Path | None, outbox: int, when_full: str, language: str | None, threads: int | None, once: bool,
+            mqtt_ca: Path | None, camera: str | None, camera_producer: Path | None, camera_set: tuple[str, ...],
+            trigger: str, opcua: str | None, modbus: str | None, outbox: int, when_full: str, language: str | None, threads: int | None, once: bool,
             quiet: bool) -> int:  # fmt: skip
-    """Inspect every photograph that arrives in DIR, once, and report it.
+    """Inspect every photograph that arrives in DIR, or from a camera, once, and report it.
 
     Nothing is lost and nothing comes twice over restarts, kills, full disks and absent brokers. SIGTERM and Ctrl-C end
     it after the part in hand. How it is: OUT/status.json, written anew every few seconds.
@@ -145,6 +178,8 @@ def command(folder: Path, artifact: Path, out: Path, store: Path | None, only_ne
       andon watch /camera --artifact clip.andon -o results --move-to pass=/done --move-to fail=/rejects
       andon watch /camera --artifact clip.andon -o results --name-pattern "{lot}_{part}.png" --overlay not-passed
       andon watch /camera --artifact clip.andon -o results --mqtt mqtt://broker/hall2/line3 --monitor line3.json
+      andon watch --camera 0 --camera-producer maker.cti --trigger plc --opcua opc.tcp://0.0.0.0:4840/andon
+        --artifact clip.andon -o results
     """
     from andon.runtime.line import (
         FilesSink,
@@ -152,6 +187,7 @@ def command(folder: Path, artifact: Path, out: Path, store: Path | None, only_ne
         Inspector,
         Line,
         LineSettings,
+        Source,
         Timing,
         require_apart,
     )
@@ -160,14 +196,25 @@ def command(folder: Path, artifact: Path, out: Path, store: Path | None, only_ne
     moves = _moves(move_to)
     pattern = PathPattern.parse(name_pattern, "--name-pattern") if name_pattern else None
     broker = _broker(mqtt, mqtt_login, mqtt_ca)
-    source = FolderSource(folder, recursive=recursive, only_new=only_new, timing=Timing(poll, settle, patience),
-                          moves=moves, say=_say)  # fmt: skip
-    require_apart(folder, [out, *moves.values()], recursive=recursive)
+    plcs = plc_sinks(opcua, modbus)
+    source: Source
+    if folder is None:
+        require_no_folder(move_to, name_pattern, once or only_new or recursive)
+        source = camera_source(camera, camera_producer, camera_set, trigger, plcs, _say)
+        watched = f"the camera {camera}"
+    else:
+        require_folder_alone(camera, camera_producer, camera_set, trigger)
+        source = FolderSource(folder, recursive=recursive, only_new=only_new, timing=Timing(poll, settle, patience),
+                              moves=moves, say=_say)  # fmt: skip
+        watched = str(source.folder)
+        require_apart(folder, [out, *moves.values()], recursive=recursive)
     check_folder(out)
     predictor = Predictor.open(artifact, threads=threads)
     predictor = predictor.speaking(language or chosen_language(predictor.manifest) or language_here())
     with ExitStack() as stack:
-        memory = stack.enter_context(_opened(store or out / "line.sqlite", out, source))
+        memory = stack.enter_context(
+            _opened(store or out / "line.sqlite", out, source.name if folder is None else watched)
+        )
         follower = None if monitor is None else stack.enter_context(following(monitor, predictor))
         inspector = Inspector(predictor, pattern=pattern, codes=read_code, overlays=cast("Overlays", overlay),
                               follower=follower)  # fmt: skip
@@ -176,6 +223,7 @@ def command(folder: Path, artifact: Path, out: Path, store: Path | None, only_ne
             from andon.runtime.line import MqttSink
 
             sinks.append(MqttSink(broker, memory.line))
+        sinks += plcs
         line = Line(
             source, inspector, sinks, memory, out,
             artifact=(artifact.name, file_sha256(artifact)),
@@ -183,15 +231,15 @@ def command(folder: Path, artifact: Path, out: Path, store: Path | None, only_ne
             say=_say, show=_show if not quiet else lambda result: None,
         )  # fmt: skip
         stop = stack.enter_context(_stopped_gently())
-        _say(f"Watching {source.folder}; results in {out}; {memory.sequence:,} parts inspected before.")
+        _say(f"Watching {watched}; results in {out}; {memory.sequence:,} parts inspected before.")
         line.run(stop)
     return 0
 
 
 @contextmanager
-def _opened(path: Path, out: Path, source: Source) -> Iterator[Store]:
-    """The store at ``path``, for this process alone and for what ``source`` watches."""
-    from andon.runtime.line import FolderSource, Store, require_unused
+def _opened(path: Path, out: Path, watched: str) -> Iterator[Store]:
+    """The store at ``path``, for this process alone and for what is ``watched``."""
+    from andon.runtime.line import Store, require_unused
 
     with ExitStack() as stack:
         try:
@@ -204,8 +252,7 @@ def _opened(path: Path, out: Path, source: Source) -> Iterator[Store]:
             require_unused(out)
         store = Store(path)
         stack.callback(store.close)
-        if isinstance(source, FolderSource):
-            store.bind(str(source.folder))
+        store.bind(watched)
         yield store
 
 

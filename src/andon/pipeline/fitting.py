@@ -123,7 +123,7 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     places = aligner.places if aligner else fixed_places
     zones = fit_plan(options.ignore, parts.train, options.white_level, places)
     plan, printed = _with_prints(plan, options, preprocessing, parts.train)
-    load = _loader(preprocessing, zones)
+    load = loader(preprocessing, zones)
     reader = Reader(load, options.batch_size or detector.batch_size, options.workers, _ahead(options))
     checkpoint = None
     if output is not None:
@@ -147,7 +147,7 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     say("export", 0, 1)
     if note := lost_detail(parts.train, preprocessing):
         report.notes.append(note)
-    manifest = _manifest(parts, report, options, plan)
+    manifest = manifest_of(parts, report, options, plan)
     if chosen:
         manifest["fit"]["auto"] = chosen.as_dict()
     kept = (
@@ -169,10 +169,10 @@ def _fit(source: Path, output: Path | None, method: str, resume: bool, progress:
     alignment = {ALIGNMENT: aligner.to_bytes()} if aligner is not None else {}
     draft = replace(draft, members={**draft.members, **kept, **alignment})
     say("export", 1, 1)
-    return _calibrated(draft, zones, parts, options, progress)
+    return calibrated(draft, zones, parts, options, progress)
 
 
-def _calibrated(draft: Artifact, zones: ZonePlan | None, parts: Parts, options: FitOptions,
+def calibrated(draft: Artifact, zones: ZonePlan | None, parts: Parts, options: FitOptions,
                 progress: Progress | None) -> Predictor:  # fmt: skip
     """The predictor of ``draft`` with thresholds from the calibration images, as it scores them itself."""
     own_peaks = ZonePeaks()
@@ -225,7 +225,7 @@ def _chosen(source: Path, options: FitOptions, settings: dict[str, Any], progres
     train = parts_of(source, options, uses_held_out=False).train
     preprocessing = choose_preprocessing(train, options)
     places = Aligner.fit(train, seed=options.seed).places if options.align else fixed_places
-    load = _few_tiles(_loader(preprocessing, fit_plan(options.ignore, train, options.white_level, places)))
+    load = _few_tiles(loader(preprocessing, fit_plan(options.ignore, train, options.white_level, places)))
     reader = Reader(load, options.batch_size or 8, options.workers, _ahead(options))
     plan, _ = _with_prints(_plan(options), options, preprocessing, train)
     return choose(train, reader, settings, seed=options.seed, plan=plan, progress=progress)
@@ -277,7 +277,7 @@ def _ahead(options: FitOptions) -> int | None:
     return max(1, options.workers) if options.resize == "tiles" else None
 
 
-def _loader(preprocessing: Preprocessing, zones: ZonePlan | None = None) -> Load:
+def loader(preprocessing: Preprocessing, zones: ZonePlan | None = None) -> Load:
     """Photograph to network input, by the one preprocessing that the line uses, too, its zones covered."""
 
     def load(path: Path) -> NDArray[np.float32] | Tiles:
@@ -291,7 +291,7 @@ def _loader(preprocessing: Preprocessing, zones: ZonePlan | None = None) -> Load
     return load
 
 
-def _manifest(parts: Parts, report: FitReport, options: FitOptions, plan: Plan) -> dict[str, Any]:
+def manifest_of(parts: Parts, report: FitReport, options: FitOptions, plan: Plan) -> dict[str, Any]:
     import onnxruntime
     import PIL
     import torch

@@ -41,7 +41,8 @@ class Part:
     content, which is then another part. image: the bytes of an image file, or pixels (H, W, 3) uint8 RGB. sha256: of
     ``image``, in hex; a name that comes again with the same one is no new part. arrived: Unix seconds. path: where the
     picture lies, "" for a camera. stamp: what its source knows it again by without looking inside; "" where it need
-    not. problem: why there is no image, where there is none.
+    not. problem: why there is no image, where there is none. fields: what its source knows of it, for the result's
+    ``fields``; ``part`` among them is the part's number.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Part:
     path: str = ""
     stamp: str = ""
     problem: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

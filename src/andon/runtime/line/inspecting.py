@@ -129,11 +129,11 @@ class Inspector:
 
     def _identity(self, part: Part, codes: list[str], *, readable: bool) -> dict[str, Any]:
         """The part's number and where it is from: a code before the name's pattern before the name itself."""
-        fields: dict[str, str] = {}
+        fields = dict(part.fields)
         notes: list[str] = []
         if self.pattern is not None:
             fits = self.pattern.fields_of(part.path or part.name)
-            fields = fits or {}
+            fields |= fits or {}
             notes += [NO_FIT.format(self.pattern.text)] if fits is None else []
         if self.codes and readable and len(codes) != 1:
             notes.append(SEVERAL_CODES if codes else NO_CODE)
