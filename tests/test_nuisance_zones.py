@@ -39,7 +39,7 @@ from andon.nuisance.plan import distance_steps, grown, mean_colours
 from andon.nuisance.stored import ALIGNMENT, stored_plan
 from andon.nuisance.zones import polygon_mask
 from andon.pipeline import recalibrate
-from andon.pipeline.fitting import _loader
+from andon.pipeline.fitting import loader
 from andon.pipeline.ignoring import fit_plan, prints_into
 from fakes import FakeBackbone
 
@@ -391,7 +391,7 @@ def test_the_artefact_keeps_its_zones(covered: andon.Predictor, tmp_path: Path) 
 def test_fitting_and_the_line_see_the_same(covered: andon.Predictor, good: Path) -> None:
     plan = fit_plan((LABEL,), sorted(good.iterdir()), 65535)
     assert plan is not None
-    load = _loader(covered.preprocessing, covered.zone_plan)
+    load = loader(covered.preprocessing, covered.zone_plan)
     path = sorted(good.iterdir())[0]
     assert covered.zone_plan is not None
     seen = covered.preprocessing.apply(covered.zone_plan.cover(np.asarray(Image.open(path)))).images[0]
