@@ -74,7 +74,7 @@ def test_a_methods_figures_say_what_they_were_measured_with(tool: ModuleType) ->
         "data": {"train": 12, "steps": [80, 600]},
     }
     text = tool.figures([row])
-    assert "One seed, at 192x192 pixels, training ended after 1.5 minutes;" in text
+    assert "One seed, at 192x192 pixels, training ended after 1.5 min;" in text
     assert text.endswith("| clip | 12 | 0.912 | 0.900 |  | 80 of 600 |\n")
     assert tool.figures([]) == ""
 
