@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -196,7 +198,7 @@ class GenicamCamera:
         with self._answering("looked for"):
             self._harvester.update()
         device = self._device()
-        with self._answering("opened"):
+        with self._answering("opened"), _own_interrupt():
             self._acquirer = self._harvester.create(device)
         for feature, value in self.settings.items():
             self._set(feature, value)
@@ -309,6 +311,19 @@ def _errors() -> tuple[type[Exception], ...]:
     from genicam.gentl import GenericException as TransportFault
 
     return FeatureFault, TransportFault, TimeoutError, OSError
+
+
+@contextmanager
+def _own_interrupt() -> Iterator[None]:
+    """Ctrl-C stays the program's: an acquirer of harvesters takes it for itself, and a line would not stop any more."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _harvester_class() -> Any:
