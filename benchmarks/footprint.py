@@ -4,7 +4,8 @@
         --peer-python ../peer/bin/python [--extras "" openvino fit all] [--images 100] [--results benchmarks/results/footprint.json]
 
 Installed size: of everything in a fresh environment's site-packages after ``pip install .[EXTRA] -c constraints.txt``, without pip
-and setuptools, compiled files not counted; ``all`` is every extra but ``dev``. Memory and threads: PatchCore with a ResNet18 of the given weights
+and setuptools, compiled files not counted; ``all`` is every extra but ``dev``, and ``federated``,
+which wants an environment of its own. Memory and threads: PatchCore with a ResNet18 of the given weights
 and a bank of 2,000 rows, and with andon-s; each line a fresh process, resident memory after the last verdict. *first*: from the process's first
 line of Python to the first verdict. *anomalib* in ONNX Runtime and OpenVINO: its model exported by PyTorch as its own export does. *cores busy*: CPU time over wall time. Linux only (/proc).
 """
@@ -95,7 +96,7 @@ def installed(extra: str, scratch: Path) -> Row:
     folder = scratch / f"venv-{extra or 'bare'}"
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    names = extra if extra != "all" else ",".join(sorted(extras() - {"dev"}))
+    names = extra if extra != "all" else ",".join(sorted(extras() - {"dev", "federated"}))
     source = copied(scratch / "source")
     wanted = f"{source}[{names}]" if names else str(source)
     print(f"pip install {wanted}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """From a photograph on disk to its verdict: milliseconds, memory, where the time goes, and what 8 bits and bf16 cost.
 
     python benchmarks/latency.py ../shared/data/mvtec_transistor [--methods patchcore padim] [--size 256] [--threads 2] \
-        [--images 200] [--steps 20] [--artifacts FOLDER] [--set patchcore.search_dimensions=96] [--results benchmarks/results/latency.json]
+        [--images 200] [--steps 20] [--artifacts FOLDER] [--set patchcore.dimensions=96] [--results benchmarks/results/latency.json]
 
 Each method is fitted once in 32-bit floats and once with its convolutions in 8 bits (kept in --artifacts, and used again).
 Time does not depend on training, so methods that train take ``--steps`` steps, and their AUROC says nothing about them: it

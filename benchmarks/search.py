@@ -1,12 +1,12 @@
-"""PatchCore's search: rows of the memory bank, and the directions by which the nearest of them is chosen.
+"""PatchCore's search: rows of the memory bank, and the directions along which patches are compared with them.
 
     python benchmarks/search.py ../shared/data/mvtec_transistor [...] [--rows 500 1000 2000 4000] [--directions 96 64 48 32] \
         [--size 256] [--images 40] [--results benchmarks/results/search.json]
 
 Each set is fitted once with the largest bank: the greedy choice takes its centres in order, so a smaller bank is the
-beginning of a larger one. Curves: every number of rows with the exact search, and every number of directions with the
-default number of rows. *other row*: share of patches to which another row than the nearest was given; *farther*: how
-much farther away the row given lies, mean over all patches and largest, in percent of the distance. Accuracy on all test images, at
+beginning of a larger one. Curves: every number of rows along all directions, and every number of directions with the
+default number of rows. *variance*: share of the bank's variance that lies along the directions; *other row*: share of patches
+for which another row than along all directions is the nearest. Accuracy on all test images, at
 the network's size. What the searches cost: benchmarks/latency.py.
 """
 
@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from andon.data import read_channels, read_samples
 from andon.engine import Reader, fit
 from andon.evaluate import evaluate
-from andon.features.neighbours import nearest
 from andon.files import atomic_write
 from andon.image import Preprocessing, prepare
 from andon.models.patchcore import PatchCore
@@ -37,11 +36,11 @@ FIGURES = {"image_auroc": "image AUROC", "image_ap": "AP", "aupro_30": "AUPRO"}
 DEFAULT_ROWS = 2000
 PAGE = """# PatchCore's search: rows of the bank, and directions
 
-{date}, torch {torch}, one line a set and search, made by
+{date}, torch {torch}, made by
 
-    python benchmarks/search.py SET ... --rows 500 1000 2000 4000 --directions 96 80 64 48 --results benchmarks/results/search.json
+    python benchmarks/search.py SET ... --rows 500 1000 2000 4000 --directions 128 112 96 80 64 48 --results benchmarks/results/search.json
 
-with andon-s at 256x256 and all images; what the columns mean is said there. Exact where the directions are *all*.
+with andon-s at 256x256 and all images; what the columns mean is said there.
 
 {table}
 """
@@ -99,7 +98,9 @@ def study(root: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         judged = evaluate(test, lambda s, known=known: known[s.path], channels=read_channels, bootstrap=0,
                           size=(options.size, options.size))  # fmt: skip
         figures = {name: judged.groups["all"][name].value for name in FIGURES}
-        apart = compared(found, exact) if exact is not None and count == DEFAULT_ROWS else {}
+        apart = (
+            compared(detectors[count, directions], found, exact) if exact and count == DEFAULT_ROWS else {}
+        )
         yield {
             "rows": count,
             "directions": directions,
@@ -116,13 +117,12 @@ class Found:
     def __init__(self) -> None:
         self.scores: list[float] = []
         self.maps: list[NDArray[np.float32]] = []
-        self.distances: list[NDArray[np.float32]] = []
         self.indices: list[NDArray[np.int64]] = []
 
 
 def shortened(largest: PatchCore, rows: int, directions: int) -> PatchCore:
     """``largest`` with the first ``rows`` of its bank, and a search by ``directions``."""
-    detector = PatchCore(backbone=largest.backbone, bank_limit=rows, search_dimensions=directions)
+    detector = PatchCore(backbone=largest.backbone, bank_limit=rows, dimensions=directions)
     detector.load_statistics({
         "patches": largest.memory_bank[:rows], "seen": torch.tensor(1), "patches_seen": torch.tensor(10**9)
     })  # fmt: skip
@@ -137,27 +137,24 @@ def scored(detectors: dict[Any, PatchCore], paths: list[Path], reader: Reader) -
     extract = next(iter(detectors.values())).patches
     for images in reader.tensors(paths):
         patches = extract(images)
-        rows = patches.permute(0, 2, 3, 1).flatten(0, 2)
         for cell, detector in detectors.items():
             detector.patches = lambda _, patches=patches: patches  # type: ignore[method-assign]
             answer, one = detector(images), found[cell]
             one.scores += answer.image_score.tolist()
             one.maps += list(answer.anomaly_map[:, 0].numpy())
-            distance, index = nearest(rows, detector.memory_bank, axes=detector.search_axes)
-            one.distances.append(distance[:, 0].numpy())
-            one.indices.append(index[:, 0].numpy())
+            assert answer.nearest is not None
+            one.indices.append(answer.nearest.flatten().numpy())
     return found
 
 
-def compared(found: Found, exact: Found) -> dict[str, float]:
-    """How the rows chosen differ from the nearest ones."""
-    ours, best = np.concatenate(found.distances), np.concatenate(exact.distances)
-    farther = 100 * (ours - best) / np.maximum(best, 1e-6)
+def compared(detector: PatchCore, found: Found, exact: Found) -> dict[str, float]:
+    """The variance along the directions, and how often they lead to another row, in percent."""
+    rows = detector.memory_bank - detector.memory_bank.mean(0)
+    along = rows if detector.axes is None else rows @ detector.axes
     other = np.concatenate(found.indices) != np.concatenate(exact.indices)
     return {
+        "variance": 100 * float(along.square().sum() / rows.square().sum()),
         "other": 100 * float(other.mean()),
-        "farther": float(farther.mean()),
-        "farthest": float(farther.max()),
     }
 
 
@@ -174,10 +171,10 @@ def keep(known: dict[str, dict[str, Any]], path: Path) -> None:
 
 def table(known: dict[str, dict[str, Any]]) -> str:
     """In Markdown, a line a cell."""
-    head = ["set", "rows", "directions", *FIGURES.values(), "other row %", "farther %: mean", "largest"]
+    head = ["set", "rows", "directions", *FIGURES.values(), "variance %", "other row %"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in known.values():
-        apart = [f"{row[name]:.2f}" if name in row else "" for name in ("other", "farther", "farthest")]
+        apart = [f"{row[name]:.2f}" if name in row else "" for name in ("variance", "other")]
         figures = ["none" if row[name] is None else f"{row[name]:.4f}" for name in FIGURES]
         lines.append(
             "| "

@@ -206,7 +206,7 @@ def detectors(root: Path, options: argparse.Namespace, folder: Path) -> list[Pat
     """The artefact to serve, fitted unless given, and the same one with another threshold."""
     rows, columns = map(int, options.size.split("x"))
     if options.artifact is None:
-        fit(root, FitOptions(size=(rows, columns))).save(folder / "part.andon")
+        fit(root, options=FitOptions(size=(rows, columns))).save(folder / "part.andon")
     first = options.artifact or folder / "part.andon"
     predictor = load(first)
     other = replace(predictor.calibration, threshold=predictor.calibration.threshold * 1.01)

@@ -33,7 +33,6 @@ from andon.errors import SettingsError
 Progress = Callable[[float], None]
 
 TIE = 1e-12  # squared distances closer than this share of the largest squared norm count as equal
-CANDIDATES = 4  # rows whose exact distances decide where products along axes chose
 CHUNK = 1 << 23  # entries of a distance matrix held at once (32 MB in float32)
 UNIT = {
     "highest": 2.0**-24,
@@ -257,30 +256,23 @@ def _squared(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
     return products
 
 
-def nearest(query: Tensor, bank: Tensor, k: int = 1, *, axes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def nearest(query: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     """Distances (Q, k) and indices (Q, k) of the ``k`` rows of ``bank`` (M, D) nearest to each of ``query`` (Q, D).
 
     The rows are chosen by ``|b|^2 / 2 - x b``, one matrix product; the distances of the chosen rows are then
     computed from the differences, so that small ones do not drown in rounding. Nearest first. Exports to ONNX.
     Long queries go in parts, so that no more than 32 MB of products are held (the ONNX graph does it in one go).
 
-    ``axes`` (D, d), orthonormal, with k = 1: products along these directions alone, in d / D of the time, name
-    :data:`CANDIDATES` rows, and the nearest of these is taken by its exact distance. It may be a row a little farther away
-    than the nearest of all, so a distance may come out too large, never too small.
-
     >>> distances, indices = nearest(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0], [3.0]]), k=2)
     >>> indices.tolist()
     [[1, 0]]
     """
-    half, small = bank.square().sum(1) / 2, bank
-    if axes is not None:
-        half, small = _along(axes, bank)
-    groups = 0
+    half, filled, groups = bank.square().sum(1) / 2, bank, 0
     if k == 1:
         groups = math.ceil(math.sqrt(int(bank.shape[0])))
         missing = -int(bank.shape[0]) % groups  # rows that are never nearest
-        half, small = F.pad(half, (0, missing), value=torch.inf), F.pad(small, (0, 0, 0, missing))
-    search = _Bank(bank, half, small, axes, groups)
+        half, filled = F.pad(half, (0, missing), value=torch.inf), F.pad(bank, (0, 0, 0, missing))
+    search = _Bank(bank, half, filled, groups)
     if torch.compiler.is_exporting() or query.shape[0] * bank.shape[0] <= CHUNK:
         return _nearest(query, search, k)
     parts = [_nearest(part, search, k) for part in query.split(max(1, CHUNK // bank.shape[0]))]
@@ -292,38 +284,22 @@ class _Bank(NamedTuple):
 
     rows: Tensor
     half: Tensor
-    small: Tensor
-    axes: Tensor | None
+    filled: Tensor
     groups: int
 
 
 def principal_axes(rows: Tensor, count: int) -> Tensor:
-    """(D, count): the orthonormal directions along which ``rows`` (M, D) vary most, for :func:`nearest`."""
+    """(D, count): the orthonormal directions along which ``rows`` (M, D) vary most."""
     centred = rows.double() - rows.mean(0, dtype=torch.float64)
     axes = torch.linalg.eigh(centred.T @ centred).eigenvectors  # the largest variance last
     return axes[:, -count:].to(rows.dtype).contiguous()
 
 
-def _along(axes: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """For rows c = b - m, m their mean: |c|^2 / 2 + (m A)(c A), and c A; the products beside A are taken for zero."""
-    middle = bank.mean(0)
-    centred = bank - middle
-    small = centred @ axes
-    return centred.square().sum(1) / 2 + small @ (middle @ axes), small
-
-
 def _nearest(query: Tensor, bank: _Bank, k: int) -> tuple[Tensor, Tensor]:
-    along = query if bank.axes is None else query @ bank.axes
-    remoteness = torch.addmm(bank.half, along, bank.small.T, alpha=-1)  # (Q, M)
-    if k == 1 and bank.axes is None:
+    remoteness = torch.addmm(bank.half, query, bank.filled.T, alpha=-1)  # (Q, M)
+    if k == 1:
         index = _smallest(remoteness, bank.groups)
         return torch.linalg.vector_norm(query - bank.rows[index], dim=1, keepdim=True), index[:, None]
-    if k == 1:
-        index = _smallest_of_groups(remoteness, bank.groups, min(CANDIDATES, bank.groups))
-        index = index.clamp(max=bank.rows.shape[0] - 1)  # a group may end in rows that only fill it up
-        distance = torch.linalg.vector_norm(query[:, None] - bank.rows[index], dim=2)  # (Q, c)
-        least, which = distance.min(1, keepdim=True)
-        return least, index.gather(1, which)
     index = remoteness.topk(k, dim=1, largest=False).indices
     distance = torch.linalg.vector_norm(query[:, None] - bank.rows[index], dim=2)  # (Q, k)
     distance, order = distance.sort(dim=1, stable=True)
@@ -341,12 +317,3 @@ def _smallest(values: Tensor, groups: int) -> Tensor:
     group = table.amin(2).argmin(1)  # (Q,)
     rows = torch.arange(values.shape[0], device=values.device) * groups + group
     return group * size + table.reshape(-1, size)[rows].argmin(1)
-
-
-def _smallest_of_groups(values: Tensor, groups: int, count: int) -> Tensor:
-    """Indices (Q, count): the smallest value of each of the ``count`` best of G groups of neighbouring columns."""
-    size = int(values.shape[1]) // groups
-    table = values.reshape(-1, groups, size)
-    best = table.amin(2).topk(count, dim=1, largest=False).indices  # (Q, count)
-    rows = torch.arange(values.shape[0], device=values.device)[:, None] * groups + best
-    return best * size + table.reshape(-1, size)[rows].argmin(2)

@@ -17,9 +17,7 @@ What we do differently:
   STOC 1997), whose distance only ever grows (docs/scale.md has what it costs in coverage and accuracy).
 - Eq. 7 is kept as printed, exponentials of unscaled distances. The authors' code leaves it out (score = s*). With b
   neighbours, m* among them, the factor lies between 1 - 1/b and 1. ``neighbours=1`` switches it off.
-
-- ``search_dimensions`` above 0 looks for the nearest row along the principal directions of the bank first, and takes the
-  nearest of the few found by their exact distances: quicker, and rarely a row a little farther away.
+- ``dimensions`` above 0 compares patches along so many principal directions of the bank, and by nothing else.
 
 ``odd_patches`` above 0 makes it SoftPatch (X. Jiang et al., "SoftPatch: Unsupervised Anomaly Detection with Noisy Data",
 NeurIPS 2022), for good images among which there may be bad ones. Each patch gets a weight W, its local outlier factor
@@ -56,7 +54,7 @@ class PatchCore(Detector):
     ``coreset_fraction``: share of all patches seen that the memory bank keeps, at most ``bank_limit`` rows.
     ``neighbours``: b of eq. 7. ``blur_sigma``: of the map, in pixels of the input; 0 for none.
     ``buffer_limit``: patches held while observing (4 D bytes each). ``seed``: of the coreset's first centre.
-    ``search_dimensions``: directions along which the nearest row is looked for; 0, or D and more: the exact search.
+    ``dimensions``: principal directions of the bank along which patches are compared; 0, or D and more: all there are.
     ``odd_patches``: share of the patches that are discarded as odd, for sets that are not clean; 0: PatchCore as it is.
     """
 
@@ -65,7 +63,7 @@ class PatchCore(Detector):
     memory_bank: Tensor  # (M, D) float32
     support: Tensor  # (M, b) int64: for each row of the bank, the rows nearest to it, itself first
     bank_weights: Tensor | None  # (M,) float32: W of each row; None without odd_patches
-    search_axes: Tensor | None  # (D, d) float32: the directions of the search; None for the exact one
+    axes: Tensor | None  # (D, d) float32: the directions along which patches are compared; None for all
 
     def __init__(
         self,
@@ -78,7 +76,7 @@ class PatchCore(Detector):
         buffer_limit: int = 200_000,
         seed: int = 0,
         odd_patches: float = 0.0,
-        search_dimensions: int = 0,
+        dimensions: int = 0,
     ) -> None:
         super().__init__()
         self.backbone, self.layers = open_backbone(backbone, layers)
@@ -95,13 +93,13 @@ class PatchCore(Detector):
             raise SettingsError(
                 f"buffer_limit must be at least twice bank_limit ({self.bank_limit}), got {self.buffer_limit}"
             )
-        self.search_dimensions = whole("search_dimensions", search_dimensions)
+        self.dimensions = whole("dimensions", dimensions)
         columns = joined_channels(self.backbone, self.layers)
         self.register_buffer("memory_bank", torch.empty(0, columns))
         self.register_buffer("support", torch.empty(0, 0, dtype=torch.int64))
         self.register_buffer("bank_weights", torch.empty(0) if self.odd_patches else None)
-        along = torch.empty(columns, 0) if 0 < self.search_dimensions < columns else None
-        self.register_buffer("search_axes", along)
+        along = torch.empty(columns, 0) if 0 < self.dimensions < columns else None
+        self.register_buffer("axes", along)
         self._forget()
 
     def _forget(self) -> None:
@@ -117,8 +115,8 @@ class PatchCore(Detector):
         self.memory_bank, self.support = self.memory_bank[:0], self.support[:0, :0]
         if self.bank_weights is not None:
             self.bank_weights = self.bank_weights[:0]
-        if self.search_axes is not None:
-            self.search_axes = self.search_axes[:, :0]
+        if self.axes is not None:
+            self.axes = self.axes[:, :0]
 
     def patches(self, images: Tensor) -> Tensor:
         """Locally aware patch features (B, D, h, w) of ``images`` (B, 3, H, W): eq. 1 to 3."""
@@ -276,9 +274,10 @@ class PatchCore(Detector):
         self.memory_bank = bank.to(self.memory_bank.device)
         if self.bank_weights is not None:
             self.bank_weights = weights[picks].to(self.bank_weights.device)
-        self.support = nearest(self.memory_bank, self.memory_bank, min(self.neighbours, len(bank)))[1]
-        if self.search_axes is not None:
-            self.search_axes = principal_axes(self.memory_bank, self.search_dimensions)
+        if self.axes is not None:
+            self.axes = principal_axes(self.memory_bank, self.dimensions)
+        compared = self._compared(self.memory_bank)
+        self.support = nearest(compared, compared, min(self.neighbours, len(bank)))[1]
 
     def load_fitted_state(self, state: State) -> None:
         """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings.
@@ -304,17 +303,22 @@ class PatchCore(Detector):
         require_images(images)
         patches = self.patches(images)
         h, w = int(patches.shape[2]), int(patches.shape[3])
-        rows = patches.permute(0, 2, 3, 1).flatten(0, 2)  # (B P, D)
-        distance, index = nearest(rows, self.memory_bank, axes=self.search_axes)  # (B P, 1) each
+        rows = self._compared(patches.permute(0, 2, 3, 1).flatten(0, 2))  # (B P, D)
+        bank = self._compared(self.memory_bank)
+        distance, index = nearest(rows, bank)  # (B P, 1) each
         if self.bank_weights is not None:
             distance = distance * self.bank_weights[index]
         grid = distance.reshape(-1, h * w)
         image_score = self._image_score(
-            rows.reshape(-1, h * w, rows.shape[1]), grid, index.reshape(-1, h * w)
+            rows.reshape(-1, h * w, rows.shape[1]), bank, grid, index.reshape(-1, h * w)
         )
         size = (int(images.shape[2]), int(images.shape[3]))
         anomaly_map = to_map(grid.reshape(-1, 1, h, w), size, self.blur_sigma)
         return Scores(anomaly_map, image_score, nearest=index.reshape(-1, h, w))
+
+    def _compared(self, rows: Tensor) -> Tensor:
+        """``rows`` (N, D) along the directions that count (N, d)."""
+        return rows if self.axes is None else rows @ self.axes
 
     @torch.no_grad()
     def bank_sources(self, batches: Iterable[Tensor]) -> Tensor:
@@ -339,8 +343,8 @@ class PatchCore(Detector):
             raise DataError("bank_sources needs at least one batch of images")
         return sources
 
-    def _image_score(self, rows: Tensor, grid: Tensor, index: Tensor) -> Tensor:
-        """s (B,) of eq. 7 from the patches (B, P, D), their distances (B, P) and nearest rows of the bank (B, P).
+    def _image_score(self, rows: Tensor, bank: Tensor, grid: Tensor, index: Tensor) -> Tensor:
+        """s (B,) of eq. 7 from patches (B, P, D), the bank (M, D), distances (B, P) and nearest rows of the bank (B, P).
 
         s* = max over patches of the distance to the bank, of the patch m_test to its nearest row m* (eq. 6);
         s = (1 - exp |m_test - m*| / sum over m in N_b(m*) of exp |m_test - m|) s*. The grid may be weighted; |.| is not.
@@ -349,7 +353,7 @@ class PatchCore(Detector):
         if self.support.shape[1] == 1:
             return s_star[:, 0]
         m_test = rows.gather(1, peak[:, :, None].expand(-1, 1, rows.shape[2]))  # (B, 1, D)
-        near = self.memory_bank[self.support[index.gather(1, peak)[:, 0]]]  # (B, b, D): N_b(m*)
+        near = bank[self.support[index.gather(1, peak)[:, 0]]]  # (B, b, D): N_b(m*)
         distances = torch.linalg.vector_norm(m_test - near, dim=2)  # (B, b)
         least = distances.amin(1, keepdim=True)  # |m_test - m*|
         quotient = 1 / torch.exp(distances - least).sum(1).clamp(min=1)
