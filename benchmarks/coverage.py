@@ -117,7 +117,7 @@ class Remembered(PatchCore):
         """Image scores (B,) of ``patches`` (B, P, D), as ``forward`` makes them from a photograph."""
         distance, index = nearest(patches.flatten(0, 1), self.memory_bank)
         grid = patches.shape[:2]
-        found = self._image_score(patches, distance.reshape(grid), index.reshape(grid))
+        found = self._image_score(patches, self.memory_bank, distance.reshape(grid), index.reshape(grid))
         return found.numpy().astype(np.float64)
 
 

@@ -1,12 +1,13 @@
 """A watched folder under load: nothing lost, nothing twice, the queue, resident memory, and how long a result takes.
 
-    python benchmarks/line_load.py ../shared/data/mvtec_transistor [--minutes 60] [--cycle 1.0] [--kills 3]
+    python benchmarks/line_load.py ../shared/data/mvtec_transistor [--minutes 60] [--cycle 1.0] [--kills 3] [--records]
 
 Photographs of the set's test folders are written into a folder, two a cycle (twice the rate of a line that makes one
 part a cycle), every second one in two halves with a pause; ``andon watch`` runs as a process of its own, and is killed
 (kill -9) and started again ``--kills`` times on the way. From the moment a file is complete to the moment its JSON lies
 there is one time a part; those of parts that a restart delayed are told apart. Resident memory and queue (files
-complete, results not there yet) are taken once a second. Writes benchmarks/results/line_load.md and .json.
+complete, results not there yet) are taken once a second. With ``--records`` every verdict also goes into records, which
+must hold each once, and fit their audit trail, at the end. Writes benchmarks/results/line_load.md and .json.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+
+from andon.records import open_records
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PAUSE_S = 0.05  # between the halves of a file
@@ -130,8 +133,10 @@ def results_in(out: Path) -> int:
     return sum(len(os.listdir(day)) for day in (out / "parts").glob("*")) if (out / "parts").exists() else 0
 
 
-def figures(writer: Writer, watch: Watch, out: Path, seen: dict[str, list[float]]) -> dict[str, Any]:
-    """What came out: losses, doubles, order, times, memory, queue."""
+def figures(
+    writer: Writer, watch: Watch, out: Path, seen: dict[str, list[float]], station: Path
+) -> dict[str, Any]:
+    """What came out: losses, doubles, order, times, memory, queue, and records where there are some."""
     found = documents(out)
     times = Counter(document["name"] for document, _ in found)
     logged = [
@@ -165,7 +170,17 @@ def figures(writer: Writer, watch: Watch, out: Path, seen: dict[str, list[float]
         "resident_mb_start": memory[0],
         "resident_mb_end": memory[-1],
         "resident_mb_most": max(memory),
+        **(recorded(station, found) if station.exists() else {}),
     }
+
+
+def recorded(station: Path, found: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+    """Whether the records hold each verdict once, in order, and fit."""
+    with open_records(station, create=False) as records:
+        numbers = [row.sequence for row in records.each()]
+        fits = records.verify().fits
+    verdicts = [document["sequence"] for document, _ in found if document["decision"] != "error"]
+    return {"recorded": len(numbers), "records_are_the_same": numbers == verdicts, "records_fit": fits}
 
 
 def page(found: dict[str, Any], options: argparse.Namespace, command: str) -> str:
@@ -184,6 +199,8 @@ def page(found: dict[str, Any], options: argparse.Namespace, command: str) -> st
         f"| {found['ms_p50']:.0f} ms | {found['ms_p99']:.0f} ms | {found['ms_longest']:.0f} ms | {found['seconds_longest_with_restarts']:.1f} s | "
         f"{found['queue_median']:.0f} | {found['queue_longest']} | {found['resident_mb_start']:.0f} MB | {found['resident_mb_end']:.0f} MB | "
         f"{found['resident_mb_most']:.0f} MB |", "",
+        *([f"Records: {found['recorded']:,} verdicts, {'the same' if found['records_are_the_same'] else 'NOT THE SAME'} as the results; "
+           f"the audit trail {'fits' if found['records_fit'] else 'DOES NOT FIT'}.", ""] if "recorded" in found else []),
         "Until a file counts as whole it must not have changed for 0.2 s (`--settle`), seen at looks 0.1 s apart (`--poll`): 0.2 to 0.4 s of "
         "each time are that. All files stay in the folder, so its listing grows with the run.", "",
     ])  # fmt: skip
@@ -220,16 +237,17 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--artifact", type=Path, help="default: fitted on the set at 128x128")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--records", action="store_true", help="write the verdicts into records, too")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()  # fmt: skip
     photos = [path.read_bytes() for path in sorted((options.root / "test").rglob("*.png"))]
     with tempfile.TemporaryDirectory() as name:
-        folder, out = Path(name, "in"), Path(name, "out")
+        folder, out, station = Path(name, "in"), Path(name, "out"), Path(name, "station.db")
         folder.mkdir()
         artifact = options.artifact or fitted(options.root, Path(name))
         watch = Watch([
             sys.executable, "-m", "andon", "watch", str(folder), "--artifact", str(artifact), "-o", str(out), "-q",
-            "--threads", str(options.threads),
+            "--threads", str(options.threads), *(["--records", str(station)] if options.records else []),
         ])  # fmt: skip
         watch.start()
         time.sleep(5.0)
@@ -242,14 +260,15 @@ def main() -> int:
         seen = follow(watch, writer, out, kills, start + seconds)
         thread.join()
         watch.end(signal.SIGTERM)
-        found = figures(writer, watch, out, seen)
+        found = figures(writer, watch, out, seen, station)
     command = f"python benchmarks/line_load.py {shlex.join(sys.argv[1:])}"
     text = page(found, options, command)
     print(text)
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "line_load.md").write_text(text, encoding="utf-8")
     (options.results / "line_load.json").write_text(json.dumps({"command": command, **found}, indent=1), encoding="utf-8")  # fmt: skip
-    return int(bool(found["lost"] or found["twice"] or not found["log_is_the_same"]))
+    records_hold = found.get("records_are_the_same", True) and found.get("records_fit", True)
+    return int(bool(found["lost"] or found["twice"]) or not (found["log_is_the_same"] and records_hold))
 
 
 if __name__ == "__main__":

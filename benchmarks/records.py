@@ -4,12 +4,14 @@
 
 Verdicts with one region each, a tenth of them fails and reviews, a hundredth decided by a person, put in as one line
 would put them, but many to a transaction. Then single ones, with a photograph of 200 kB and a heatmap of 100 kB, each in
-its own transaction and on the disk before the next: what a line waits for. Then the queries, the median of five.
+its own transaction and on the disk before the next: what a person at the page waits for. Then what ``andon watch`` brings,
+one result and fifty at once; it does so in a thread of its own. Then the queries, the median of five.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -23,7 +25,7 @@ from pathlib import Path
 
 import sqlalchemy
 
-from andon.records import ArtifactName, Filters, Records, Session, open_records, rows
+from andon.records import ArtifactName, Filters, LineResult, Records, Session, open_records, rows
 from andon.records.pictures import Kept
 from andon.types import Decision, Region, Verdict
 
@@ -58,6 +60,14 @@ def fill(records: Records, session: Session, count: int) -> None:
                     rows.add_decision(connection, session, added, "pass", "dust")
 
 
+def result(number: int) -> LineResult:
+    """What a line brings of one part, without pictures."""
+    at = datetime.now(UTC)
+    return LineResult(
+        "a1b2c3d4e5f6", number, f"A{number}", at, verdict(number), CLIP, f"{number:08}.png", "5a" * 32
+    )
+
+
 def median_ms(call: Callable[[], object], times: int = 5) -> float:
     """Milliseconds of a call, the median."""
     seconds = []
@@ -82,6 +92,13 @@ def measure(records: Records, count: int) -> dict[str, float]:
             session, verdict(1), CLIP, image=os.urandom(200_000), overlay=os.urandom(100_000)
         ),
         50,
+    )
+    numbers = itertools.count(1)
+    found["from a line, one result, ms"] = median_ms(
+        lambda: records.add_from_line(session, [result(next(numbers))]), 50
+    )
+    found["from a line, 50 at once, ms a result"] = (
+        median_ms(lambda: records.add_from_line(session, [result(next(numbers)) for _ in range(50)]), 20) / 50
     )
     found["queue, first page, ms"] = median_ms(lambda: records.find(queue))
     found["queue, page 100, ms"] = median_ms(lambda: records.find(queue, page=100))

@@ -93,6 +93,13 @@ def test_upload_slide_and_download(tmp_path: Path) -> None:
             page.get_by_role("button", name="Save this session as CSV").click()
         saved = tmp_path / "session.csv"
         download.value.save_as(saved)
+        stranger = chromium.new_context().new_page()  # another browser, at the same time
+        stranger.set_default_timeout(1000 * SECONDS)
+        stranger.goto(address)
+        expect(stranger.get_by_test_id("stFileUploaderDropzoneInput")).to_have_count(1)
+        expect(stranger.get_by_text("This session")).to_have_count(0)
+        expect(stranger.get_by_test_id("stHtml").get_by_role("status")).to_have_count(0)
+        expect(verdict).to_contain_text("FAIL")
         chromium.close()
     with open(saved, encoding="utf-8-sig", newline="") as file:
         (row,) = csv.DictReader(file)

@@ -322,13 +322,13 @@ def test_too_much_for_one_download_is_refused(station: Station, monkeypatch: pyt
 
 def test_shares_come_with_their_interval() -> None:
     begin = datetime(2026, 3, 2, 6, tzinfo=UTC)
-    tally = Tally(begin, begin + timedelta(hours=8), 90, 4, 6, 5, 2, 1, {50: 12.5, 95: 20.0, 99: 31.25})
+    tally = Tally(begin, begin + timedelta(hours=8), 90, 4, 6, 5, 2, 1, {50: 12.5, 95: 20.0, 99: 4031.25})
     empty = Tally(begin, begin, 0, 0, 0, 0, 0, 0)
     clock = "{:%Y-%m-%d %H:%M}".format
     (row,) = shifting.as_rows([tally, empty], clock, ENGLISH)
     assert list(row.values()) == [
         "2026-03-02 06:00 – 14:00", "100", "6.0 % (2.8 % – 12.5 %)", "4.0 % (1.6 % – 9.8 %)", "2", "1", "5",
-        "12.5 / 20 / 31.2",
+        "12.5 / 20 / 4,031",
     ]  # fmt: skip
     assert shifting.rates_of(empty) is None
     found = shifting.rates_of(tally)

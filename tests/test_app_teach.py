@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, detector: bytes) -> None:
+def here(monkeypatch: pytest.MonkeyPatch, detector: bytes) -> Iterator[None]:
     """Fits run in this process, and write ``detector`` after two steps; one called "long" until it is stopped."""
 
     def fit(source: Path, output: Path, *, resume: bool, progress: Any, on_loss: Any, **options: Any) -> None:
@@ -60,6 +62,11 @@ def here(monkeypatch: pytest.MonkeyPatch, detector: bytes) -> None:
     monkeypatch.setattr(andon.pipeline, "fit", fit)
     monkeypatch.setattr(teach_worker, "LOOK_EVERY", 0.02)
     monkeypatch.setattr(teaching, "_launch", lambda fit: teach_worker.work(fit.folder))
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # which a shell's background jobs ignore
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("here")

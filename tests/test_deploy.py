@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import tomllib
@@ -11,12 +12,18 @@ from types import ModuleType
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from andon.cli import COMMANDS
+from andon.cli import andon as program
+from andon.cli.app import command as app
 from andon.cli.serve import command as serve
 from andon.cli.watch import command as watch
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"].keys()
+IN_WHEEL = ("pyproject.toml", "src", PROJECT["readme"], "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +55,8 @@ def test_the_extras_named_are_there(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "command"), [("andon-watch@.service", watch), ("andon-serve.service", serve)]
+    ("unit", "command"),
+    [("andon-watch@.service", watch), ("andon-serve.service", serve), ("andon-app.service", app)],
 )
 def test_the_units_options_are_there(unit: str, command: click.Command) -> None:
     text = (ROOT / "deploy" / unit).read_text()
@@ -60,6 +68,37 @@ def test_the_units_options_are_there(unit: str, command: click.Command) -> None:
     }
     assert used
     assert used <= options(command)
+
+
+def test_the_units_run_the_commands_that_are_there() -> None:
+    for unit in sorted((ROOT / "deploy").glob("*.service")):
+        (start,) = re.findall(r"^ExecStart=/opt/andon/bin/andon (\w+) ", unit.read_text(), re.M)
+        assert start in COMMANDS
+        assert re.search(rf"deploy/{re.escape(unit.name)}", (ROOT / "docs/deploy.md").read_text())
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.full"])
+def test_what_the_images_copy_and_run_is_there(name: str) -> None:
+    """They are not built by these tests; what can be known without that is held."""
+    lines = (ROOT / "deploy" / name).read_text().replace("\\\n", " ").splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    assert {word for word, _ in steps} <= {"ARG", "FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "STOPSIGNAL", "ENTRYPOINT", "CMD"}  # fmt: skip
+    copied = [
+        place
+        for word, rest in steps
+        if word == "COPY" and "--from" not in rest
+        for place in rest.split()[:-1]
+    ]
+    assert copied
+    assert all((ROOT / place).exists() for place in copied)
+    assert set(IN_WHEEL) <= set(copied), "without these there is no wheel"
+    arguments = {rest.partition("=")[0] for word, rest in steps if word == "ARG"}
+    used = set(re.findall(r"\$\{(\w+)", "\n".join(rest for _, rest in steps)))
+    assert used == arguments
+    (entry,) = (json.loads(rest) for word, rest in steps if word == "ENTRYPOINT")
+    assert entry == [next(iter(PROJECT["scripts"]))]
+    (default,) = (json.loads(rest) for word, rest in steps if word == "CMD")
+    assert CliRunner().invoke(program, default).exit_code == 0
 
 
 def test_a_pack_that_was_damaged_is_refused(offline: ModuleType, tmp_path: Path) -> None:

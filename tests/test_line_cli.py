@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from PIL import Image
 from andon.cli.watch import command
 from andon.errors import AndonError, BusyError, SettingsError
 from andon.files import single_writer
+from andon.records import open_records
 from andon.runtime.line.codes import read_codes
 from andon.runtime.monitor import read_monitor
 from andon.runtime.predictor import Predictor
@@ -160,6 +162,30 @@ def test_drift_is_in_the_messages(watch: Watch, folder: Path, tmp_path: Path) ->
     assert read_monitor(state).images == 45
 
 
+def test_verdicts_go_into_the_records(watch: Watch, folder: Path, tmp_path: Path) -> None:
+    save(folder / "1.png", striped(100))
+    save(folder / "2.png", scratched(101))
+    (folder / "3.png").write_bytes(b"no image")
+    station = tmp_path / "station.db"
+    watch("--records", station, "--overlay", "not-passed", "--move-to", f"fail={tmp_path / 'rejects'}")
+    watch("--records", station)
+    with open_records(station, create=False) as records:
+        good, bad = records.each()
+        assert [(row.who, row.part, row.decision) for row in (good, bad)] == [
+            ("out", "1", "pass"),
+            ("out", "2", "fail"),
+        ]
+        assert records.picture(bad.image_hash) == (tmp_path / "rejects" / "2.png").read_bytes()
+        assert Image.open(io.BytesIO(records.picture(bad.overlay_hash) or b"")).size == (96, 64)
+        assert records.picture(good.image_hash) is None
+        document = documents(tmp_path / "out")[1]
+        assert (bad.image_score, bad.sentence) == (document["image_score"], document["sentence"])
+        assert [region.box for region in bad.regions] == [tuple(one["box"]) for one in document["regions"]]  # type: ignore[attr-defined]
+        assert records.verify().fits
+    with pytest.raises(click.UsageError, match="--pictures is for --records"):
+        watch("--pictures", tmp_path)
+
+
 def test_only_one_at_a_time(watch: Watch, tmp_path: Path) -> None:
     with single_writer(tmp_path / "out" / "line.sqlite"):
         with pytest.raises(
@@ -200,7 +226,7 @@ def test_killed_and_asked_to_end(artifact: Path, folder: Path, tmp_path: Path) -
     for number in range(40):
         save(folder / f"{number:03}.png", striped(300 + number))
     arguments = ["watch", folder, "--artifact", artifact, "-o", out, "--threads", 1, "--settle", 0.02,
-                 "--mqtt", f"mqtt://127.0.0.1:{broker.port}/line3", "-q"]  # fmt: skip
+                 "--mqtt", f"mqtt://127.0.0.1:{broker.port}/line3", "--records", tmp_path / "station.db", "-q"]  # fmt: skip
     run = [sys.executable, "-m", "andon", *map(str, arguments)]
     try:
         process = subprocess.Popen(run)
@@ -226,3 +252,6 @@ def test_killed_and_asked_to_end(artifact: Path, folder: Path, tmp_path: Path) -
     assert heard.count(1) >= 1
     assert "lost" in listener.states()
     assert listener.states()[-1] == "stopped"
+    with open_records(tmp_path / "station.db", create=False) as records:
+        assert [row.sequence for row in records.each()] == list(range(1, 41))
+        assert records.verify().fits

@@ -15,7 +15,8 @@ NAMES = {
     "Region", "Sample", "SettingsError", "Verdict", "__version__", "fit", "load",
 }  # fmt: skip
 FEDERATED = {"method", "size", "resize", "rounds", "proximal", "site-rows", "equally", "target-rate", "confidence", "min-sites",
-             "timeout", "seed", "set", "resume", "quiet"}  # fmt: skip
+             "timeout", "seed", "set", "resume", "quiet",
+             "epsilon", "delta", "centres", "lloyd", "rule", "bad", "check"}  # fmt: skip
 OPTIONS = {
     "fit": {"output", "method", "backbone", "size", "resize", "overlap", "tile-scale", "white-level", "limit", "target-rate", "confidence",
             "calibration", "layout", "group-by", "threshold-by", "fall-back", "strict", "latest", "category", "config", "set", "seed", "workers", "minutes",
@@ -24,7 +25,7 @@ OPTIONS = {
     "monitor": {"new", "false-alarm", "defect-rate", "language", "json", "output"},
     "inspect": {"csv", "jsonl", "save-maps", "save-raw", "monitor", "explain", "language", "threads", "provider", "precision",
                 "quiet"},
-    "watch": {"artifact", "out", "store", "only-new", "recursive", "poll", "settle", "patience", "name-pattern", "read-code", "log",
+    "watch": {"artifact", "out", "store", "only-new", "recursive", "poll", "settle", "patience", "name-pattern", "read-code", "log", "records", "pictures",
               "overlay", "move-to", "monitor", "mqtt", "mqtt-login", "mqtt-ca", "camera", "camera-producer",
               "camera-set", "trigger", "opcua", "modbus", "outbox", "when-full", "language", "threads",
               "once", "quiet"},
@@ -34,7 +35,8 @@ OPTIONS = {
                   "fall-back", "review-tpr", "plot"},
     "report": {"output", "title", "language", "quiet"},
     "serve": {"host", "port", "keys", "new-key", "no-keys", "threads", "at-once", "queue", "max-mb", "max-megapixels",
-              "max-images", "check-every", "stop-seconds", "tls-certificate", "tls-key", "quiet"},
+              "max-images", "check-every", "stop-seconds", "monitor", "records", "pictures", "tls-certificate",
+              "tls-key", "quiet"},
     "app": {"records", "pictures", "host", "port", "no-login", "language", "threads", "at-once", "max-mb", "max-megapixels",
             "max-images", "shift", "monitor", "bench", "tls-certificate", "tls-key"},
     "annotate": {"output", "format", "shape", "label", "verdict", "threshold", "level", "min-area", "most", "tolerance", "url", "copy",
@@ -54,7 +56,10 @@ OPTIONS = {
     "federate simulate": {*FEDERATED, "output", "ray", "cpus"},
     "federate keys": {"site", "host"},
     "federate server": {*FEDERATED, "keys", "output", "sites", "host", "port"},
-    "federate site": {"output", "keys", "server", "work", "port", "patience"},
+    "federate site": {"output", "keys", "server", "work", "port", "patience", "epsilon", "delta"},
+    "federate partition": {"by", "output", "sites", "alpha", "modes", "shift", "strength", "seed", "layout", "plot", "write", "quiet"},
+    "federate compare": {"output", "method", "seeds", "size", "rounds", "proximal", "weights", "no-weights", "q", "target-rate",
+                         "confidence", "set", "quiet"},
     "bench run": {"data", "out", "layout", "category", "method", "seeds", "variant", "size", "backbone", "minutes", "limit", "set",
                   "jobs", "threads", "timeout", "ray", "dry-run", "quiet"},
     "bench report": {"output", "markdown", "latex", "csv", "json", "holm", "no-published"},

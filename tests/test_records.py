@@ -28,6 +28,7 @@ from andon.records import (
     ArtifactName,
     Filters,
     Limits,
+    LineResult,
     Misfit,
     Records,
     Shifts,
@@ -39,6 +40,7 @@ from andon.records import (
 )
 from andon.records.migrations import STEPS
 from andon.records.moments import now
+from andon.records.pictures import Kept
 from andon.records.schema import METADATA
 from andon.records.shifts import shift_times
 from andon.records.triggers import triggers
@@ -443,6 +445,43 @@ def test_threads_do_not_fork_the_chain(records: Records) -> None:
         assert [entry.result() for entry in lines] == [None] * 4
     found = records.verify()
     assert (found.misfit, found.anchor.entries, found.pictures) == (None, 25, 4)
+
+
+def brought(sequence: int, **changes: object) -> LineResult:
+    """Result ``sequence`` of a line."""
+    at = datetime(2026, 3, 2, 6, tzinfo=UTC) + timedelta(seconds=sequence)
+    result = LineResult(
+        "a1b2c3", sequence, f"A{sequence}", at, verdict(), CLIP, f"in/{sequence}.png", "5a" * 32
+    )
+    return replace(result, **changes)  # type: ignore[arg-type]
+
+
+def test_what_a_line_brings_is_recorded_once(records: Records) -> None:
+    session = records.unattended("line 3")
+    assert records.add_from_line(session, [brought(1), brought(2, image=b"photo", overlay=b"heat")]) == 2
+    assert (
+        records.add_from_line(session, [brought(number) for number in (1, 2, 4)]) == 1
+    )  # 3 could not be inspected
+    assert records.add_from_line(records.unattended("line 3"), [brought(4)]) == 0
+    assert records.add_from_line(session, []) == 0
+    assert records.add_from_line(session, [brought(1, line="another")]) == 1
+    first, second, third, other = records.each()
+    assert [(row.line, row.sequence, row.part) for row in (first, second, third, other)] == [
+        ("a1b2c3", 1, "A1"), ("a1b2c3", 2, "A2"), ("a1b2c3", 4, "A4"), ("another", 1, "A1")]  # fmt: skip
+    assert (first.at, first.who, first.image_hash) == (brought(1).at, "line 3", "5a" * 32)
+    assert records.picture(second.image_hash) == b"photo"
+    assert records.picture(second.overlay_hash) == b"heat"
+    assert records.picture(first.image_hash) is None
+    assert records.verify().fits
+
+
+def test_the_database_refuses_a_result_that_is_there(records: Records) -> None:
+    session = records.unattended("line 3")
+    records.add_from_line(session, [brought(1)])
+    with pytest.raises(AndonError, match="cannot be used"):
+        with records.database.writing() as connection:
+            rows.add_inspection(connection, session, verdict(), CLIP, "1.png", "", Kept(), Kept(), brought(1))
+    assert records.verify().fits
 
 
 def test_migrations_make_the_tables_that_the_code_knows(records: Records) -> None:

@@ -275,13 +275,14 @@ def test_a_crowd_of_writers_one_of_them_killed(tmp_path: Path) -> None:
 
 
 def test_a_migration_leaves_what_was_recorded_as_it_was(records: Records) -> None:
-    """Version 1 with rows, then a column and a table more; and a step that fails leaves the version before."""
+    """Rows, then a column and a table more; and a step that fails leaves the version before."""
     place, before = records.database.shown, records.verify()
-    step = "ALTER TABLE andon_inspections ADD COLUMN part TEXT;\nCREATE TABLE andon_parts (id {number}, name TEXT)"
+    step = "ALTER TABLE andon_inspections ADD COLUMN batch TEXT;\nCREATE TABLE andon_parts (id {number}, name TEXT)"
     records.close()
     database = Database(place)
-    assert migrate(database, (*STEPS, step)) == 2
-    assert migrate(database, (*STEPS, step)) == 2  # once is enough
+    newest = len(STEPS) + 1
+    assert migrate(database, (*STEPS, step)) == newest
+    assert migrate(database, (*STEPS, step)) == newest  # once is enough
     with pytest.raises(AndonError, match="cannot be used"):
         migrate(
             database,
@@ -290,7 +291,8 @@ def test_a_migration_leaves_what_was_recorded_as_it_was(records: Records) -> Non
     assert "andon_more" not in database.tables()
     database.close()
     with pytest.raises(
-        DataError, match=r"made by a newer Andon \(version 2 of the tables; this one knows up to 1\)"
+        DataError,
+        match=rf"made by a newer Andon \(version {newest} of the tables; this one knows up to {len(STEPS)}\)",
     ):
         open_records(place)
     connection = sqlite3.connect(place)
@@ -298,7 +300,7 @@ def test_a_migration_leaves_what_was_recorded_as_it_was(records: Records) -> Non
     row = dict(connection.execute("SELECT * FROM andon_inspections WHERE id = 1").fetchone())
     connection.close()
     row |= {"image_kept": bool(row["image_kept"]), "overlay_kept": bool(row["overlay_kept"])}
-    assert "part" in row
+    assert "batch" in row
     database = Database(place)
     with database.reading() as reading:
         entry = reading.execute(TRAIL.select().where(TRAIL.c.seq == 3)).mappings().one()
@@ -306,7 +308,7 @@ def test_a_migration_leaves_what_was_recorded_as_it_was(records: Records) -> Non
     database.close()
     assert entry["payload_hash"] == trail.payload_hash(entry, row)  # a column that is NULL is not hashed
     assert last is not None
-    assert (last["kind"], last["seq"], json.loads(last["details"])) == ("migrate", 14, {"version": 2})
+    assert (last["kind"], last["seq"], json.loads(last["details"])) == ("migrate", 14, {"version": newest})
     assert last["previous"] == before.anchor.hash
 
 

@@ -131,7 +131,7 @@ def card_of(manifest: Mapping[str, Any], name: str, digest: str) -> str:
         "settings": settings or "none",
         "input": f"{' x '.join(map(str, manifest['preprocessing']['size']))}, {manifest['preprocessing']['resize']}",
         "fitted on": f"{data.get('train')} photographs of good parts",
-        "threshold": f"{calibration['threshold']} from {data.get('calibration')} further good ones, for a rate of false alarms of "
+        "threshold": f"{_number(calibration['threshold'])} from {data.get('calibration')} further good ones, for a rate of false alarms of "
         f"{calibration['target_rate']}",
         "made": f"{manifest.get('created')} by andon {manifest.get('andon_version')}",
         "SHA-256": f"`{digest}`",
@@ -197,6 +197,11 @@ def _curve(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
             yield f"loss.{phase['phase']}", int(step), float(loss)
         for step, loss in phase.get("held_out", []):
             yield f"held_out_loss.{phase['phase']}", int(step), float(loss)
+
+
+def _number(value: object) -> str:
+    """A number in six digits, for people; anything else as it is."""
+    return f"{value:.6g}" if isinstance(value, int | float) else str(value)
 
 
 def _text(value: object) -> str:

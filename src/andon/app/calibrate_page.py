@@ -10,6 +10,8 @@ import streamlit as st
 from andon.app import calibrating
 from andon.app.badges import SIGNS, plain
 from andon.app.calibrating import Earlier, Scores, Wish
+from andon.app.charts import spoken
+from andon.app.promises import promise
 from andon.app.saving import put_in_place, summary
 from andon.app.score_chart import score_chart
 from andon.app.shell import Desk
@@ -157,9 +159,8 @@ def _draw_threshold(desk: Desk, shelved: Shelved, scores: Scores) -> None:
         for name in ("good", "bad", "new", "review", "now", "score", "images")
     }
     beside = now if scores.same_zones(shelved.predictor) else None  # else its threshold is of other scores
-    st.vega_lite_chart(
-        score_chart(scores.nominal, scores.anomalous, new, beside, labels), key="calibrate.chart"
-    )
+    drawing = score_chart(scores.nominal, scores.anomalous, new, beside, labels)
+    st.vega_lite_chart(spoken(drawing, words), key="calibrate.chart")
     _draw_effect(words, scores, wish, new, beside)
     _draw_save(desk, shelved, scores, new)
 
@@ -214,7 +215,8 @@ def _draw_effect(words: Words, scores: Scores, wish: Wish, new: Calibration, now
     rows = []
     for kind in counts[words["calibrate.new"]]:
         for decision in DECISIONS:
-            name = f"{words[f'calibrate.{kind}']}: {SIGNS[decision]} {words[f'decision.{decision}']}"
+            said = f"{SIGNS[decision]} {words[f'decision.{decision}']}"
+            name = words["calibrate.row"].format(kind=words[f"calibrate.{kind}"], decision=said)
             cells = {way: _share(words, found[kind], decision) for way, found in counts.items()}
             rows.append({words["calibrate.kind"]: name, **cells})
     st.dataframe(rows, hide_index=True, width="stretch")
@@ -222,7 +224,7 @@ def _draw_effect(words: Words, scores: Scores, wish: Wish, new: Calibration, now
     if wish.rule == "cost":
         costs = {name: _cost(words, one, scores, wish) for name, one in (("now", now), ("new", new))}
         st.markdown(words["calibrate.cost_line"].format(**costs))
-    st.markdown(f"**{words['calibrate.statement']}:** {plain(new.statement)}")
+    st.markdown(words["calibrate.statement"].format(promise=plain(promise(new.statement, words))))
 
 
 def _cost(words: Words, calibration: Calibration | None, scores: Scores, wish: Wish) -> str:
@@ -308,7 +310,7 @@ def _row(words: Words, entry: Earlier) -> dict[str, str]:
         words["history.when"]: _when(words, entry),
         words["history.who"]: change.who if change else unknown,
         words["history.threshold"]: _number(words, entry),
-        words["history.statement"]: entry.calibration.statement,
+        words["history.statement"]: promise(entry.calibration.statement, words),
         words["history.zones"]: ", ".join(entry.zones) or unknown,
         words["history.why"]: change.why if change else unknown,
     }

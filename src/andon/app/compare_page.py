@@ -15,6 +15,7 @@ from andon.app.teach_page import draw_answer
 from andon.app.uploads import ENDINGS, accepted
 from andon.bench.report import GridReport
 from andon.bench.writers import to_csv
+from andon.errors import AndonError
 from andon.runtime.words import Words, decimal
 
 MOST = 6  # detectors at a time
@@ -116,7 +117,12 @@ def _draw_bench(desk: Desk) -> None:
         )
         return
     paths = [Path(name.strip()).expanduser() for name in text.split(",") if name.strip()]
-    for report in _reports(comparing.stamps(paths)):
+    try:
+        found = _reports(comparing.stamps(paths))
+    except AndonError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
+    for report in found:
         _draw_report(words, report)
 
 

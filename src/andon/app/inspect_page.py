@@ -8,6 +8,7 @@ from typing import cast
 import streamlit as st
 
 from andon.app.badges import banner, plain, short
+from andon.app.charts import spoken
 from andon.app.inspecting import Shot, inspect_upload, overlaid, worst
 from andon.app.journal import Journal, as_csv, as_table
 from andon.app.shell import Desk
@@ -102,7 +103,7 @@ def _draw_intake(desk: Desk) -> Sequence[Sent]:
     with files:
         size = max(1, limits.image_bytes // 2**20)
         sent = st.file_uploader(
-            words["inspect.upload"].format(most=limits.images, size=size), ENDINGS, accept_multiple_files=True,
+            words["inspect.upload"].format(most=limits.images), ENDINGS, accept_multiple_files=True,
             key=f"inspect.files.{turn}", max_upload_size=size,
         )  # fmt: skip
     with camera:
@@ -202,7 +203,9 @@ def _draw_slider(desk: Desk, shot: Shot) -> float | None:
     tried = at_rate(shot.calibration, rate)
     text, picture = st.columns([2, 3])
     text.markdown(effect_text(tried, words))
-    picture.vega_lite_chart(spec=chart(tried, shot.verdict.image_score, words), width="stretch")
+    picture.vega_lite_chart(
+        spec=spoken(chart(tried, shot.verdict.image_score, words), words), width="stretch"
+    )
     return cast(float, rate)
 
 

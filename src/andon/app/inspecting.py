@@ -15,11 +15,10 @@ from PIL import Image
 from andon.app.station import Station, artifact_name
 from andon.app.trial import at_rate
 from andon.app.uploads import Upload
-from andon.calibrate import calibration_for
+from andon.calibrate import calibration_for, group_of
 from andon.errors import AndonError
 from andon.heatmap import colour_range, draw_regions, overlay
 from andon.nuisance import Judged, ZonePlan
-from andon.path_pattern import PathPattern
 from andon.records import ArtifactName, Decided, Session
 from andon.runtime.explain import main_region
 from andon.runtime.explain_difference import UNCLEAR
@@ -113,7 +112,7 @@ def inspect_upload(station: Station, session: Session, shelved: Shelved, predict
     try:
         record = station.records.add(
             session, verdict, shot.detector, image_name=upload.name, image=upload.data,
-            overlay=as_png(overlaid(pictures, predictor.calibration)), group=group_of(predictor.calibration, upload.name),
+            overlay=as_png(overlaid(pictures, predictor.calibration)), group=group_of(predictor.calibration, upload.name) or "",
         )  # fmt: skip
     except AndonError as error:
         return replace(shot, unrecorded=str(error))
@@ -124,13 +123,6 @@ def worst(shots: Sequence[Shot]) -> Shot:
     """The shot that a person should see first: one that failed before one for review, and the oddest of these."""
     order = ("pass", "review", "fail")
     return max(shots, key=lambda shot: (order.index(shot.verdict.decision), shot.verdict.score, -shot.number))
-
-
-def group_of(calibration: Calibration, name: str) -> str:
-    """The group that a file's name says, "" where there are no groups or it says none."""
-    if not calibration.groups:
-        return ""
-    return PathPattern.parse(calibration.group_by).group_of(name) or ""
 
 
 def pictures_of(predictor: Predictor, measured: Measurement, verdict: Verdict) -> Pictures:

@@ -10,6 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from andon.app import drifting, shifting
 from andon.app.badges import plain
+from andon.app.charts import spoken
 from andon.app.drifting import RecordedDrift
 from andon.app.settings import AppSettings, shift_starts
 from andon.app.shell import Desk
@@ -76,7 +77,8 @@ def _draw_rate(desk: Desk, column: DeltaGenerator, key: str, found: Rate | None)
 
 def _draw_shifts(desk: Desk, tallies: list[Tally]) -> None:
     st.subheader(desk.words["monitoring.shifts"])
-    st.vega_lite_chart(spec=shifting.chart(tallies, desk.clock, desk.words), width="stretch")
+    drawing = shifting.chart(tallies, desk.clock, desk.words)
+    st.vega_lite_chart(spec=spoken(drawing, desk.words), width="stretch")
     st.dataframe(shifting.as_rows(tallies, desk.clock, desk.words), hide_index=True, width="stretch")
 
 
@@ -121,4 +123,4 @@ def _draw_monitor(desk: Desk, title: str, monitor: Monitor) -> None:
         st.caption(monitor.statement_in(words))
         with st.expander(words["monitoring.measures"]):
             st.dataframe(drifting.measures(monitor, words), hide_index=True, width="stretch")
-            st.vega_lite_chart(spec=drifting.evidence(monitor, words), width="stretch")
+            st.vega_lite_chart(spec=spoken(drifting.evidence(monitor, words), words), width="stretch")

@@ -21,6 +21,7 @@ from andon.app.reviewing import (
     filters_of,
     good_images,
     own_only,
+    title_of,
 )
 from andon.app.shell import Desk
 from andon.errors import AndonError
@@ -46,7 +47,7 @@ def draw(desk: Desk) -> None:
 
 def _draw_filters(desk: Desk) -> tuple[Wanted, bool]:
     words = desk.words
-    said, done, detector, days = st.columns([3, 2, 2, 2])
+    said, done, detector, days = st.columns([10, 5, 4, 5], vertical_alignment="bottom")
     decisions = said.multiselect(
         words["review.decisions"], _DECISIONS, list(QUEUE), format_func=lambda each: short(each, words)
     )
@@ -101,8 +102,12 @@ def _draw_card(desk: Desk, inspection: Inspection, with_heatmap: bool) -> None:
         _draw_picture(desk, data)
     st.html(tag(inspection.decision, words))
     score = "–" if inspection.score is None else decimal(words, f"{inspection.score:.3f}")
-    st.markdown(f"**{plain(inspection.image_name)}** · {score}  \n{plain(inspection.sentence)}")
-    st.caption(f"{desk.clock(inspection.at)} · {plain(inspection.artifact.name)} · {plain(inspection.who)}")
+    st.markdown(f"**{plain(title_of(inspection))}** · {score}  \n{plain(inspection.sentence)}")
+    told = [
+        desk.clock(inspection.at),
+        *map(plain, (inspection.artifact.name, inspection.who, inspection.group)),
+    ]
+    st.caption(" · ".join(filter(None, told)))
     if inspection.decided is not None:
         said = inspection.decided
         st.success(f"{plain(said.who)}: {short(said.verdict, words)} {plain(said.note)}")

@@ -61,6 +61,12 @@ def answers_to(decision: Decision) -> tuple[tuple[Answer, str], ...]:
     return ("agree", "review.agree"), ("disagree", "review.disagree")
 
 
+def title_of(inspection: Inspection) -> str:
+    """What people know a part by: its number, where a line read one, and the photograph's name."""
+    name = inspection.image_name
+    return name if inspection.part in (None, "", Path(name).stem) else f"{inspection.part} · {name}"
+
+
 @dataclass(frozen=True)
 class Export:
     """A ZIP file to download. ``missing``: inspections whose photographs are not kept any more."""

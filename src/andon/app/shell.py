@@ -12,6 +12,7 @@ import streamlit as st
 from andon.app.badges import plain
 from andon.app.settings import AppSettings
 from andon.app.station import Station
+from andon.app.styling import style
 from andon.app.words import words_of
 from andon.errors import AccessError, AndonError
 from andon.records import Role, Session
@@ -77,6 +78,7 @@ def run(settings: AppSettings) -> None:
     """Draw the app for one browser; called anew at everything that it does."""
     words = words_of(_language(settings))
     st.set_page_config(page_title=words["app.title"], page_icon=":material/verified:", layout="wide")
+    st.html(style(words, max(1, settings.limits.image_bytes // 2**20)))
     try:
         station = _station(settings)
         session = _session(station, words)

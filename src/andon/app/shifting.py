@@ -54,7 +54,9 @@ def since(days: int, until: datetime) -> datetime:
 def latency(tally: Tally, percentile: int, words: Words) -> str:
     """A percentile of the milliseconds from decode to verdict."""
     found = tally.milliseconds.get(percentile)
-    return "–" if found is None else decimal(words, f"{found:.3g}")
+    if found is None:
+        return "–"
+    return decimal(words, f"{found:.3g}") if found < 999.5 else whole(words, round(found))
 
 
 def as_rows(tallies: Sequence[Tally], clock: Clock, words: Words) -> list[dict[str, str]]:
@@ -80,9 +82,8 @@ def as_rows(tallies: Sequence[Tally], clock: Clock, words: Words) -> list[dict[s
 
 
 def _span(tally: Tally, clock: Clock) -> str:
-    """Begin and end of a shift; the date of the end only where it is another day."""
-    begin, end = clock(tally.since), clock(tally.until)
-    return f"{begin} – {end.split(' ')[-1] if begin.split(' ')[0] == end.split(' ')[0] else end}"
+    """Begin and end of a shift; of the end the hour alone, since no shift is longer than a day."""
+    return f"{clock(tally.since)} – {clock(tally.until).split(' ')[-1]}"
 
 
 def chart(tallies: Sequence[Tally], clock: Clock, words: Words) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import streamlit as st
 
 from andon.app import taught, teaching
 from andon.app.badges import plain, tag
+from andon.app.charts import spoken
 from andon.app.comparing import Answer, answer
+from andon.app.promises import promise
 from andon.app.score_chart import score_chart
 from andon.app.shell import Desk
 from andon.app.teaching import Fit, Method, Order, Progress
@@ -235,7 +237,7 @@ def _draw_result(desk: Desk, fit: Fit) -> None:
     predictor = _opened(str(fit.result), fit.result.stat().st_mtime_ns).speaking(desk.language)
     manifest, calibration = predictor.manifest, predictor.calibration
     st.success(words["teach.results"])
-    st.markdown(f"**{words['teach.statement']}:** {plain(calibration.statement)}")
+    st.markdown(words["teach.statement"].format(promise=plain(promise(calibration.statement, words))))
     st.caption(
         words["teach.good_images"].format(
             train=manifest["data"]["train"], calibration=manifest["data"]["calibration"]
@@ -266,7 +268,7 @@ def _draw_scores(words: Words, predictor: Predictor) -> None:
     }
     labels["new"] = words["calibrate.threshold"]
     if chart := score_chart(calibration.nominal_scores, (), calibration, calibration, labels):
-        st.vega_lite_chart(chart, key="teach.chart")
+        st.vega_lite_chart(spoken(chart, words), key="teach.chart")
 
 
 def _draw_first(desk: Desk, fit: Fit, predictor: Predictor) -> None:

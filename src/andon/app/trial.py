@@ -18,7 +18,7 @@ from andon.runtime.words import Words, decimal, percent, whole
 from andon.types import Calibration
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-BARS = 30  # of the histogram
+BARS = 30  # of the histogram, at most
 REVIEWED, MOST_REVIEWED = 5, 0.2  # share of good parts for review: so many times the rate, at most so many
 
 
@@ -86,13 +86,16 @@ def effect_text(calibration: Calibration, words: Words) -> str:
     )
 
 
-def histogram(scores: Sequence[float], bars: int = BARS) -> list[dict[str, float]]:
+def histogram(scores: Sequence[float], bars: int | None = None) -> list[dict[str, float]]:
     """``scores`` counted in ``bars`` equal steps from the smallest to the largest: from, to, count.
+
+    Without ``bars`` there are twice the root of the number of scores, at most ``BARS``: few scores make few, wide bars.
 
     >>> histogram([0.0, 1.0, 1.0, 2.0], bars=2)
     [{'from': 0.0, 'to': 1.0, 'count': 1}, {'from': 1.0, 'to': 2.0, 'count': 3}]
     """
     low, high = min(scores), max(scores)
+    bars = bars or min(BARS, math.ceil(2 * math.sqrt(len(scores))))
     step = (high - low) / bars or 1.0
     counts = [0] * bars
     for score in scores:
@@ -115,7 +118,12 @@ def chart(calibration: Calibration, image_score: float | None, words: Words) -> 
         "encoding": {
             "x": {"field": "from", "bin": {"binned": True}, **score},
             "x2": {"field": "to"},
-            "y": {"field": "count", "type": "quantitative", "title": words["trial.images"]},
+            "y": {
+                "field": "count",
+                "type": "quantitative",
+                "title": words["trial.images"],
+                "axis": {"tickMinStep": 1},
+            },
         },
     }
     lines = {

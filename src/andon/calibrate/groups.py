@@ -65,15 +65,26 @@ def with_groups(
     return replace(pooled, group_by=group_by, groups=dict(groups), fall_back=fall_back)
 
 
-def calibration_for(calibration: Calibration, path: str | None) -> tuple[Calibration, str]:
+def group_of(calibration: Calibration, path: str | None) -> str | None:
+    """The group that the image at ``path`` belongs to; None where there are no groups, or the path names none."""
+    if not calibration.groups or path is None:
+        return None
+    return PathPattern.parse(calibration.group_by).group_of(path)
+
+
+def calibration_for(
+    calibration: Calibration, path: str | None, group: str | None = None
+) -> tuple[Calibration, str]:
     """The calibration that decides on the image at ``path``, and a note that says which; "" where there are no groups.
+
+    ``group``: its name where it is known, such as "lot=B12"; else it is read from the path.
 
     A group with a threshold of its own is decided by that. All other images are decided by the pooled threshold where
     ``calibration.fall_back`` says so; else there is none, and they are for review.
     """
     if not calibration.groups:
         return calibration, ""
-    name = PathPattern.parse(calibration.group_by).group_of(path) if path is not None else None
+    name = group_of(calibration, path) if group is None else group
     deciding = calibration_of_group(calibration, name)
     if name is not None and deciding is calibration.groups.get(name) and not math.isnan(deciding.threshold):
         return deciding, f"threshold of the group {name}"

@@ -15,7 +15,7 @@ from andon.runtime.explain import MIN_AREA, MOST
 SHAPES = sorted({shape for entry in FORMATS.values() for shape in entry.shapes})
 
 
-@click.command("annotate")
+@click.command("annotate", short_help="Write what is found as annotations, for a person to correct.")
 @click.argument("artifact", metavar="ARTIFACT", type=click.Path(path_type=Path))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(

@@ -17,7 +17,7 @@ from andon.runtime.words import LANGUAGES
 _DEFAULTS = UploadLimits()
 
 
-@click.command("app")
+@click.command("app", short_help="Open the operators' page in a browser.")
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option("--records", envvar=ENVIRONMENT, metavar="WHERE",
               help=f"SQLite file or URL of the records. Default: {DATABASE} in FOLDER.")  # fmt: skip

@@ -13,7 +13,7 @@ from andon.cli.common import Bars, Size, check_outputs, shown
 _FIRST = 10  # images named in the terminal
 
 
-@click.command("audit")
+@click.command("audit", short_help="Rank good images by how wrong they look beside the others.")
 @click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("-o", "--output", default="audit.html", show_default=True, type=click.Path(path_type=Path),
               help="The HTML page to write.")  # fmt: skip

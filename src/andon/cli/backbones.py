@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command("backbones")
+@click.command("backbones", short_help="List the backbones, where they come from, their licences.")
 def command() -> None:
     """List the backbones: where their weights come from and under which licence."""
     from andon.errors import MissingExtraError

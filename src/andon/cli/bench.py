@@ -17,7 +17,7 @@ from andon.cli.common import Size, assigned, check_outputs, duration, shown
 MARKS = {"waiting": "·", "running": "▸", "done": "█", "failed": "✗"}
 
 
-@click.group("bench")
+@click.group("bench", short_help="Compare methods on data sets, cell by cell of a grid; resumable.")
 def command() -> None:
     """Compare methods on data sets: every cell of a grid in a process of its own, resumable.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from andon.report.calibration import CostTable
 
 
-@click.command("calibrate")
+@click.command("calibrate", short_help="Set the threshold anew, from good images and, if any, bad.")
 @click.argument("artifact", metavar="ARTIFACT", type=click.Path(path_type=Path))
 @click.option(
     "--good",

@@ -12,7 +12,7 @@ from andon.cli.common import Bars, duration, verdict_line
 CATEGORY = "bracket_line"
 
 
-@click.command("demo")
+@click.command("demo", short_help="Try all of it on an inspection line that Andon draws.")
 @click.option(
     "-o",
     "--output",

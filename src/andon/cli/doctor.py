@@ -29,13 +29,13 @@ OPTIONAL = {
     "harvesters": "andon watch --camera: andon[camera]",
     "mlflow-skinny": "andon fit --mlflow at a server: andon[mlflow]",
     "fastapi": "andon serve: andon[serve]",
-    "sqlalchemy": "andon records, andon users: andon[app]",
+    "sqlalchemy": "andon records, andon users, watch --records: andon[records]",
     "ray": "--ray: andon[ray]",
 }
 FLAGS = ["sse4_2", "avx2", "fma", "avx512f", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve"]
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Say what is installed, what is missing, and how fast it is.")
 @click.option("--seconds", default=2.0, show_default=True, help="How long the speed check may take.")
 def command(seconds: float) -> int:
     """Say what is installed, what is missing for what, and how fast this machine is.

@@ -11,7 +11,7 @@ from andon.cli import CANNOT
 from andon.cli.common import Bars, check_outputs, shown
 
 
-@click.command("evaluate")
+@click.command("evaluate", short_help="Measure a detector on test images whose answers are known.")
 @click.argument(
     "arguments", metavar="[ARTIFACT] ROOT", nargs=-1, required=True, type=click.Path(path_type=Path)
 )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from andon.cli.common import Size, assigned, check_outputs
+from andon.cli.federate_compare import command as compare
+from andon.cli.federate_partition import command as partition
 
 if TYPE_CHECKING:
     from andon.federated import Plan
@@ -24,7 +26,12 @@ def command() -> None:
     \b
     Example, on one machine:   andon federate simulate plants/oslo plants/bergen -o fitted
     Over a network, in order:  andon federate keys, then server, then site at each plant
+    What it would give, and cost:  andon federate partition, then compare
     """
+
+
+command.add_command(partition)
+command.add_command(compare)
 
 
 def plan_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -40,6 +47,19 @@ def plan_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--proximal", default=0.0, show_default=True,
                      help="FedProx's mu: how much the sites are held together while they train; 0 is FedAvg."),
         click.option("--site-rows", type=int, help="Rows of a memory bank that each site sends at most. Default: its own bank."),
+        click.option("--epsilon", type=float,
+                     help="Privacy of each image of a site: the smaller, the more noise on what is sent. Default: no noise."),
+        click.option("--delta", default=1e-5, show_default=True,
+                     help="With --epsilon: the chance that it does not hold; far below 1 over the number of images."),
+        click.option("--centres", default=512, show_default=True,
+                     help="With --epsilon, of a memory bank: public places that its rows start from."),
+        click.option("--lloyd", default=1, show_default=True,
+                     help="With --epsilon, of a memory bank: rounds in which these are moved."),
+        click.option("--rule", type=click.Choice(["mean", "trimmed-mean", "median", "krum"]), default="mean", show_default=True,
+                     help="How sites' answers become one; all but mean stand up to --bad wrong ones."),
+        click.option("--bad", default=1, show_default=True, help="With --rule: sites that may be wrong."),
+        click.option("--check", type=click.Path(path_type=Path),
+                     help="Folder of the server's own good images: sites whose answers do not fit these do not count."),
         click.option("--equally", is_flag=True, help="Sites count alike in training, not by their numbers of images."),
         click.option("--target-rate", default=0.01, show_default=True,
                      help="Share of good parts that may fail, at each site."),
@@ -76,13 +96,17 @@ def simulate(folders: tuple[Path, ...], output: Path, ray: bool, cpus: int | Non
     """
     from andon.federated import InProcess, run, sites_of_folders
 
-    plan, resume, quiet = _plan(options)
+    plan, resume, quiet, check = _plan(options)
     if ray:
         _require_flower()
     output.mkdir(parents=True, exist_ok=True)
     sites = sites_of_folders(folders, output)
     check_outputs(*(site.output for site in sites), detector=True)
     how: dict[str, Any] = {"checkpoint": output / "federation.rounds", "resume": resume}
+    if check is not None:
+        from andon.federated.sites import good_images
+
+        how["check"] = good_images(check, plan)
     how["on_round"] = (lambda report: None) if quiet else (lambda report: _say_round(asdict(report)))
     if ray:
         from andon.federated.flower_server import simulate as over_flower
@@ -156,7 +180,7 @@ def server(keys_folder: Path, output: Path, sites: int | None, host: str, port: 
     Example:
       andon federate server --keys secrets/server -o federation --host 0.0.0.0 --min-sites 2
     """
-    plan, resume, quiet = _plan(options)
+    plan, resume, quiet, check = _plan(options)
     _require_flower()
     from andon.federated.deployment import invited, serve
     from andon.federated.telling import outcome_path, write_job
@@ -165,7 +189,7 @@ def server(keys_folder: Path, output: Path, sites: int | None, host: str, port: 
     job = output / "federation.json"
     check_outputs(job)
     with single_writer(job):
-        write_job(job, plan, sites or len(invited(keys_folder)), resume=resume)
+        write_job(job, plan, sites or len(invited(keys_folder)), resume=resume, good=check)
         found = serve(keys_folder, output, host, port, job, outcome_path(job),
                       say=(lambda line: None) if quiet else click.echo)  # fmt: skip
     if "error" in found:
@@ -211,8 +235,16 @@ def server(keys_folder: Path, output: Path, sites: int | None, host: str, port: 
     show_default=True,
     help="Minutes to go on trying while the server is not there, or does not accept this site.",
 )
+@click.option(
+    "--epsilon",
+    type=float,
+    help="Tell at most so much about any image, over all federations; refuse the rest. Default: no limit.",
+)
+@click.option(
+    "--delta", default=1e-5, show_default=True, help="With --epsilon: the chance that it does not hold."
+)
 def site(images: Path, output: Path, keys_folder: Path, server: str, work: Path | None, port: int,
-         patience: float) -> None:  # fmt: skip
+         patience: float, epsilon: float | None, delta: float) -> None:  # fmt: skip
     """Take part with the good images in DIR, which stay here, and end when this site's .andon file is written.
 
     \b
@@ -230,23 +262,30 @@ def site(images: Path, output: Path, keys_folder: Path, server: str, work: Path 
     work = work or output.parent / f"{output.name}.flower"
     work.mkdir(parents=True, exist_ok=True)
     settings = work / "site.json"
-    write_settings(settings, name, images, output)
+    write_settings(settings, name, images, output, None if epsilon is None else (epsilon, delta))
     click.echo(f"site {name!r} joins {server}; its images stay here")
     join(keys_folder, work, server, settings, port=port, until=output, patience=60 * patience,
          say=lambda line: click.echo(line, err=True))  # fmt: skip
     click.echo(f"Next:  andon inspect {output} PHOTOS")
 
 
-def _plan(options: dict[str, Any]) -> tuple[Plan, bool, bool]:
-    """The plan that the options ask for, and --resume and --quiet."""
-    from andon.federated import Plan
-    from andon.federated.sites import build_detector
+def _plan(options: dict[str, Any]) -> tuple[Plan, bool, bool, Path | None]:
+    """The plan that the options ask for, and --resume, --quiet and --check."""
+    from andon.federated import Plan, Privacy
+    from andon.federated.robust import rule_of
+    from andon.federated.rounds import default_aggregate
+    from andon.federated.sites import Site, build_detector
 
-    resume, quiet = options.pop("resume"), options.pop("quiet")
+    resume, quiet, check = options.pop("resume"), options.pop("quiet"), options.pop("check")
     settings, equally = assigned(options.pop("assignments")), options.pop("equally")
-    plan = Plan(settings=settings, weigh_equally=equally, **options)
-    build_detector(plan)  # refuses now what cannot be shared
-    return plan, resume, quiet
+    promise = {name: options.pop(name) for name in ("epsilon", "delta", "centres", "lloyd")}
+    privacy = Privacy(**promise) if promise["epsilon"] is not None else None
+    plan = Plan(settings=settings, weigh_equally=equally, privacy=privacy, **options)
+    detector = build_detector(plan)  # refuses now what cannot be shared, and what cannot be compared
+    rule_of(detector, plan, default_aggregate(detector))
+    if check is not None:
+        Site.of_folder("server", check)  # refuses now what cannot be read
+    return plan, resume, quiet, check
 
 
 def _require_flower() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 
-@click.group("nuisance")
+@click.group("nuisance", short_help="Zones not to inspect: prints, labels, codes.")
 def command() -> None:
     """Zones with prints, labels and codes: not inspected, or by a threshold of their own.
 

@@ -41,7 +41,7 @@ def opened(where: str, pictures: Path | None) -> Records:
     return open_records(where, pictures=pictures, create=False)
 
 
-@click.group("records")
+@click.group("records", short_help="What was written down, and the proof that it is unchanged.")
 def command() -> None:
     """What the operators' page and the line wrote down: verdicts, decisions, changes, and the audit trail.
 

@@ -11,7 +11,7 @@ from andon.cli.common import Bars, check_outputs, images_of, shown
 from andon.runtime.words import LANGUAGES
 
 
-@click.command("report")
+@click.command("report", short_help="Write an HTML report, with figures where answers are known.")
 @click.argument("artifact", metavar="ARTIFACT", type=click.Path(path_type=Path))
 @click.argument("paths", metavar="ROOT|PATH...", nargs=-1, required=True)
 @click.option(

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
 
+from andon.cli.records import ENVIRONMENT
 from andon.errors import SettingsError
-from andon.runtime.server import Address, KeyFile, Limits, Shelf, add_key, is_loopback, serve
+from andon.runtime.server import (
+    Address,
+    Backing,
+    KeyFile,
+    Limits,
+    Monitors,
+    Recorder,
+    Shelf,
+    add_key,
+    is_loopback,
+    serve,
+)
 
 _CUT_OFF = 1  # exit status
 _DEFAULTS = Limits()
@@ -42,12 +55,18 @@ _DEFAULTS = Limits()
               help="Seconds between two looks for new artefacts; 0: only by POST /v1/reload.")  # fmt: skip
 @click.option("--stop-seconds", type=click.IntRange(1), default=_DEFAULTS.stop_seconds, show_default=True,
               help="How long to wait, when told to stop, for what is in flight.")  # fmt: skip
+@click.option("--monitor", type=click.Path(path_type=Path), metavar="DIR",
+              help="Watch each artefact for drift; the states lie in this folder. See: andon monitor")  # fmt: skip
+@click.option("--records", envvar=ENVIRONMENT, show_envvar=True, metavar="WHERE",
+              help="Add every verdict to these records, as andon app keeps them: an SQLite file or a URL (andon[records]).")  # fmt: skip
+@click.option("--pictures", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where records keep pictures. Default: beside the file; PostgreSQL has none.")  # fmt: skip
 @click.option("--tls-certificate", type=click.Path(path_type=Path), metavar="PEM", help="Serve HTTPS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), metavar="PEM", help="The certificate's key.")
 @click.option("-q", "--quiet", is_flag=True, help="Log only what goes wrong.")
 def command(source: Path | None, host: str, port: int, keys: Path | None, new_key: str | None, no_keys: bool,
             threads: int | None, at_once: int, queue: int, max_mb: float, max_megapixels: float, max_images: int,
-            check_every: float, stop_seconds: int, tls_certificate: Path | None, tls_key: Path | None,
+            check_every: float, stop_seconds: int, monitor: Path | None, records: str | None, pictures: Path | None, tls_certificate: Path | None, tls_key: Path | None,
             quiet: bool) -> int:  # fmt: skip
     """Answer photographs with verdicts over HTTP.
 
@@ -63,6 +82,7 @@ def command(source: Path | None, host: str, port: int, keys: Path | None, new_ke
     Examples:
       andon serve clip.andon
       curl --data-binary @new.png -H "Content-Type: image/png" http://127.0.0.1:8000/v1/inspect
+      andon serve clip.andon --monitor drift/ --records station.db
       andon serve --new-key line3 --keys keys.txt
       andon serve artefacts/ --host 0.0.0.0 --keys keys.txt --tls-certificate me.pem --tls-key me.key
     """
@@ -72,6 +92,8 @@ def command(source: Path | None, host: str, port: int, keys: Path | None, new_ke
         raise click.UsageError("expected an .andon file, or a folder of them: andon serve clip.andon")
     if (tls_certificate is None) != (tls_key is None):
         raise click.UsageError("--tls-certificate and --tls-key go together")
+    if pictures is not None and records is None:
+        raise click.UsageError("--pictures is for --records; give that, too")
     known = _keys(keys, host, no_keys)
     limits = Limits(
         request_bytes=int(max_mb * 2**20),
@@ -91,7 +113,12 @@ def command(source: Path | None, host: str, port: int, keys: Path | None, new_ke
         click.echo(f"serving {', '.join(shelf.names)} on {url}")
 
     address = Address(host, port, tls_certificate, tls_key)
-    cut_off = serve(shelf, address, limits=limits, keys=known, check_every=check_every, announce=announce)
+    with ExitStack() as stack:
+        monitors = None if monitor is None else stack.enter_context(closing(Monitors(monitor, shelf)))
+        recorder = None if records is None else stack.enter_context(closing(Recorder(records, pictures)))
+        cut_off = serve(
+            shelf, address, limits=limits, keys=known, check_every=check_every, backing=Backing(monitors, recorder), announce=announce
+        )  # fmt: skip
     if cut_off:
         click.echo(f"Stopped. Requests cut off after {stop_seconds} s: {cut_off}.", err=True)
     return _CUT_OFF if cut_off else 0

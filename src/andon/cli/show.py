@@ -13,7 +13,7 @@ from andon.artifact import read_artifact
 from andon.cli.common import zone_lines
 
 
-@click.command("show")
+@click.command("show", short_help="Show what an .andon file is, was made from and promises.")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
 def command(artifact: Path, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from andon.cli.common import COLOURS, language_here, shown
+from andon.cli.records import ENVIRONMENT
 from andon.cli.watch_plc import camera_source, plc_sinks, require_folder_alone, require_no_folder
 from andon.errors import BusyError, SettingsError
 from andon.files import check_folder, single_writer
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from andon.runtime.line.line import WhenFull
 
 
-@click.command("watch")
+@click.command("watch", short_help="Inspect every photograph that arrives in a folder or camera.")
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--artifact", type=click.Path(path_type=Path), required=True, help="The detector (.andon).")
 @click.option(
@@ -99,6 +100,19 @@ if TYPE_CHECKING:
     metavar="STATE.json",
     help="Watch for drift, as andon inspect does. See: andon monitor",
 )
+@click.option(
+    "--records",
+    envvar=ENVIRONMENT,
+    show_envvar=True,
+    metavar="WHERE",
+    help="Add every verdict to these records, as andon app keeps them: an SQLite file or a URL (andon[records]).",
+)
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where records keep pictures. Default: beside the file; PostgreSQL has none.",
+)
 @click.option("--mqtt", metavar="URL", help="Publish, e.g. mqtt://broker:1883/hall2/line3; mqtts:// for TLS.")
 @click.option(
     "--mqtt-login",
@@ -163,7 +177,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the results.")
 def command(folder: Path | None, artifact: Path, out: Path, store: Path | None, only_new: bool, recursive: bool, poll: float,
             settle: float, patience: float, name_pattern: str | None, read_code: bool, log: str, overlay: str,
-            move_to: tuple[str, ...], monitor: Path | None, mqtt: str | None, mqtt_login: Path | None,
+            move_to: tuple[str, ...], monitor: Path | None, records: str | None, pictures: Path | None, mqtt: str | None, mqtt_login: Path | None,
             mqtt_ca: Path | None, camera: str | None, camera_producer: Path | None, camera_set: tuple[str, ...],
             trigger: str, opcua: str | None, modbus: str | None, outbox: int, when_full: str, language: str | None, threads: int | None, once: bool,
             quiet: bool) -> int:  # fmt: skip
@@ -178,6 +192,7 @@ def command(folder: Path | None, artifact: Path, out: Path, store: Path | None, 
       andon watch /camera --artifact clip.andon -o results --move-to pass=/done --move-to fail=/rejects
       andon watch /camera --artifact clip.andon -o results --name-pattern "{lot}_{part}.png" --overlay not-passed
       andon watch /camera --artifact clip.andon -o results --mqtt mqtt://broker/hall2/line3 --monitor line3.json
+      andon watch /camera --artifact clip.andon -o results --records station.db --overlay not-passed
       andon watch --camera 0 --camera-producer maker.cti --trigger plc --opcua opc.tcp://0.0.0.0:4840/andon
         --artifact clip.andon -o results
     """
@@ -187,12 +202,15 @@ def command(folder: Path | None, artifact: Path, out: Path, store: Path | None, 
         Inspector,
         Line,
         LineSettings,
+        RecordsSink,
         Source,
         Timing,
         require_apart,
     )
     from andon.runtime.line.inspecting import file_sha256
 
+    if pictures is not None and records is None:
+        raise click.UsageError("--pictures is for --records; give that, too")
     moves = _moves(move_to)
     pattern = PathPattern.parse(name_pattern, "--name-pattern") if name_pattern else None
     broker = _broker(mqtt, mqtt_login, mqtt_ca)
@@ -219,6 +237,8 @@ def command(folder: Path | None, artifact: Path, out: Path, store: Path | None, 
         inspector = Inspector(predictor, pattern=pattern, codes=read_code, overlays=cast("Overlays", overlay),
                               follower=follower)  # fmt: skip
         sinks: list[Sink] = [FilesSink(out, None if log == "none" else cast("Kind", log))]
+        if records is not None:
+            sinks.append(RecordsSink(records, out, who=out.absolute().name, pictures=pictures, moves=moves))
         if broker is not None:
             from andon.runtime.line import MqttSink
 

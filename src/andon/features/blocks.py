@@ -6,7 +6,8 @@ and y its reconstruction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,15 +26,24 @@ def doubling(width: int, levels: int) -> list[int]:
     return [min(2**level, 8) * width for level in range(levels)]
 
 
-def encoder(widths: Sequence[int], o: int) -> nn.Sequential:
+Norm = Callable[[int], nn.Module]  # channels -> what brings them to scale
+GROUPS = 8  # of channels, at most, in :func:`group_norm`
+
+
+def group_norm(channels: int) -> nn.Module:
+    """Normalises each image by itself (Wu and He 2018): where no image may touch another, and in small batches."""
+    return nn.GroupNorm(math.gcd(channels, GROUPS), channels)
+
+
+def encoder(widths: Sequence[int], o: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
     """(B, 3, H, W) -> (B, O, h, w), with a halving for each of ``widths`` (rounded up) and no bound on the values."""
     inputs = [3, *widths[:-1]]
     return nn.Sequential(
-        *(down(i, w) for i, w in zip(inputs, widths, strict=True)), nn.Conv2d(widths[-1], o, 1)
+        *(down(i, w, norm) for i, w in zip(inputs, widths, strict=True)), nn.Conv2d(widths[-1], o, 1)
     )
 
 
-def decoder(i: int, widths: Sequence[int]) -> nn.Sequential:
+def decoder(i: int, widths: Sequence[int], norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
     """(B, I, h, w) -> (B, 3, H, W), with a doubling for each of ``widths``, the last one first; no bound.
 
     It convolves before it doubles, at a quarter of the cost of the reverse; the last doubling makes four pixels of
@@ -44,13 +54,13 @@ def decoder(i: int, widths: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for number, (before, after) in enumerate(zip(inputs, outputs, strict=True)):
         layers += [nn.Upsample(scale_factor=2, mode="nearest")] if number else []
-        layers.append(convolved(before, after))
+        layers.append(convolved(before, after, norm=norm))
     return nn.Sequential(*layers, nn.Conv2d(widths[0], 12, 3, padding=1), nn.PixelShuffle(2))
 
 
-def down(i: int, o: int) -> nn.Module:
+def down(i: int, o: int, norm: Norm = nn.BatchNorm2d) -> nn.Module:
     """(B, I, h, w) -> (B, O, h / 2, w / 2), two convolutions."""
-    return nn.Sequential(convolved(i, o, stride=2), convolved(o, o))
+    return nn.Sequential(convolved(i, o, stride=2, norm=norm), convolved(o, o, norm=norm))
 
 
 def up(i: int, o: int) -> nn.Module:
@@ -58,9 +68,9 @@ def up(i: int, o: int) -> nn.Module:
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolved(i, o))
 
 
-def convolved(i: int, o: int, stride: int = 1) -> nn.Module:
+def convolved(i: int, o: int, stride: int = 1, norm: Norm = nn.BatchNorm2d) -> nn.Module:
     """(B, I, h, w) -> (B, O, h / stride, w / stride), rounded up."""
-    return nn.Sequential(nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(i, o, 3, stride, 1, bias=False), norm(o), nn.ReLU())
 
 
 def judging(i: int, o: int, norm: nn.Module) -> nn.Module:

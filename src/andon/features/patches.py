@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,19 +26,15 @@ def aggregate(features: Tensor) -> Tensor:
     return F.avg_pool2d(features, 3, stride=1, padding=1)
 
 
-def join(features: Mapping[str, Tensor], layers: Sequence[str]) -> Tensor:
+def join(features: Mapping[str, Tensor], layers: Sequence[str], *, repeat: bool = False) -> Tensor:
     """The ``layers`` of ``features`` on the finest one's grid, joined along channels: (B, D, h, w).
 
-    Coarser layers are brought up bilinearly (pixel centres aligned, not corners).
+    Coarser layers are brought up bilinearly (pixel centres aligned, not corners), or their values repeated.
     """
+    way: dict[str, Any] = {"mode": "nearest"} if repeat else {"mode": "bilinear", "align_corners": False}
     maps = [features[layer] for layer in layers]
     size = max((int(m.shape[2]), int(m.shape[3])) for m in maps)
-    raised = [
-        m
-        if (m.shape[2], m.shape[3]) == size
-        else F.interpolate(m, size=size, mode="bilinear", align_corners=False)
-        for m in maps
-    ]
+    raised = [m if (m.shape[2], m.shape[3]) == size else F.interpolate(m, size=size, **way) for m in maps]
     return torch.cat(raised, dim=1)
 
 

@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 
 from andon.errors import DataError
 from andon.federated.flower_messages import ACTION, SETTINGS, read_question, reply_content
+from andon.federated.privacy.budget import ACCOUNT, Budget
 from andon.federated.sites import Site
 
 
@@ -24,7 +25,11 @@ def read_site(path: str | os.PathLike[str]) -> Site:
     """The site that :func:`write_settings` described. Raises :class:`DataError`."""
     try:
         told: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Site.of_folder(told["name"], Path(told["images"]), Path(told["output"]))
+        images, budget = Path(told["images"]), None
+        if told.get("promise") is not None:
+            epsilon, delta = told["promise"]
+            budget = Budget(epsilon, delta, images / ACCOUNT)
+        return Site.of_folder(told["name"], images, Path(told["output"]), budget=budget)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(
             f"{path} does not describe a site ({error}). Start the site again: andon federate site"

@@ -24,7 +24,7 @@ from andon.errors import AndonError, DataError
 from andon.federated.flower_client import answered
 from andon.federated.flower_messages import ACTION, JOB, QUERY, question_content, read_reply
 from andon.federated.rounds import run
-from andon.federated.sites import Site
+from andon.federated.sites import Site, good_images
 from andon.federated.telling import described, outcome_path, plan_from, rounds_path, write_outcome
 from andon.federated.types import Outcome, Plan, Question, Reply, Report
 from andon.federated.wire import pack
@@ -134,7 +134,12 @@ def main(grid: Grid, context: Context) -> None:
             names = {int(node): name for node, name in told["names"].items()}
             channel = GridChannel(grid, int(told["sites"]), Path(folder), names=names)
             outcome = run(
-                channel, plan, checkpoint=rounds_path(path), resume=bool(told["resume"]), on_round=_log
+                channel,
+                plan,
+                checkpoint=rounds_path(path),
+                resume=bool(told["resume"]),
+                on_round=_log,
+                check=good_images(Path(told["good"]), plan) if told.get("good") else (),
             )
         write_outcome(outcome_path(path), described(outcome))
     except AndonError as error:

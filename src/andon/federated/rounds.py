@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from andon.errors import AndonError, DataError
+from andon.errors import AndonError, DataError, SettingsError
 from andon.federated.checkpoint import RoundKeeper
+from andon.federated.privacy.answering import private_rounds
+from andon.federated.robust import rule_of
 from andon.federated.sites import Site, build_detector
 from andon.federated.types import (
     Aggregate,
@@ -46,9 +49,9 @@ class Step:
     plain: Mapping[str, Any] = field(default_factory=dict)
 
 
-def schedule(detector: Detector, rounds: int) -> list[Step]:
+def schedule(detector: Detector, rounds: int, observations: int = 1) -> list[Step]:
     """The rounds that fitting ``detector`` takes; each of its training phases is cut into ``rounds`` equal parts."""
-    steps = [Step("observe")]
+    steps = [Step("observe")] * observations
     for number, phase in enumerate(detector.phases()):
         cuts = rounds if isinstance(phase, Phase) else 1
         steps += [
@@ -79,21 +82,35 @@ def default_aggregate(detector: Detector, *, equally: bool = False) -> Aggregate
     return average if detector.steps else add_up
 
 
-def run(channel: Channel, plan: Plan, *, aggregate: Aggregate | None = None, checkpoint: Path | None = None,
-        resume: bool = False, on_round: Callable[[Report], None] | None = None) -> Outcome:  # fmt: skip
+def run(channel: Channel, plan: Plan, *, aggregate: Aggregate | None = None, expected: Expected | None = None,
+        checkpoint: Path | None = None, resume: bool = False, on_round: Callable[[Report], None] | None = None,
+        check: Sequence[Tensor] = ()) -> Outcome:  # fmt: skip
     """What the sites behind ``channel`` make together by ``plan``.
 
+    ``expected``: what an answer looks like, where a site's ``release`` changes that (masks); ``aggregate`` undoes it.
     ``checkpoint``: where the state is kept after each round; with ``resume``, rounds that it holds are not asked again.
-    ``on_round`` is told of each round when it is over. Raises :class:`AndonError` when fewer than ``plan.min_sites`` gave an answer that counts in a round.
+    ``check``: batches of the server's own good images; sites whose answers do not fit them do not count
+    (:mod:`andon.federated.robust`). ``on_round`` is told of each round when it is over. Raises :class:`AndonError` when fewer than ``plan.min_sites`` gave an answer that counts in a round.
     """
     detector = build_detector(plan)
-    server = _Server(channel, plan, detector, aggregate or default_aggregate(detector, equally=plan.weigh_equally),
-                     expected_of(detector, plan.size), on_round or (lambda report: None))  # fmt: skip
-    keeper, steps = RoundKeeper(checkpoint, plan, resume), schedule(detector, plan.rounds)
+    private = private_rounds(detector, plan) if plan.privacy is not None else None
+    like = expected or (private.expected if private else expected_of(detector, plan.size))
+    server = _Server(channel, plan, detector, like, on_round or (lambda report: None))
+    if private and check:
+        raise SettingsError("noise hides what a check would look at; give privacy or good images, not both")
+    rule = default_aggregate(detector, equally=plan.weigh_equally)
+    server.aggregate = aggregate or (
+        private.merged if private else rule_of(detector, plan, rule, check, server.doubt)
+    )
+    keeper = RoundKeeper(checkpoint, plan, resume)
+    steps = schedule(detector, plan.rounds, private.observations if private else 1)
     kept = keeper.found()
     state, server.reports = kept if kept is not None else ({}, [])
+    if private and state:
+        private.go_on_from(state)
     for number, step in enumerate(steps[:-1], 1):
         if number > len(server.reports):
+            server.expected = private.expected if private and not expected else like  # a bank's centres move
             state = server.merged(step, number, state)
             keeper.save(state, server.reports)
     detector.load_statistics(state)
@@ -107,11 +124,18 @@ def run(channel: Channel, plan: Plan, *, aggregate: Aggregate | None = None, che
 class _Server:
     """Asks, looks at the answers, merges, and keeps a report of each round."""
 
-    def __init__(self, channel: Channel, plan: Plan, detector: Detector, aggregate: Aggregate, expected: Expected,
+    aggregate: Aggregate
+
+    def __init__(self, channel: Channel, plan: Plan, detector: Detector, expected: Expected,
                  on_round: Callable[[Report], None]) -> None:  # fmt: skip
         self.channel, self.plan, self.detector = channel, plan, detector
-        self.aggregate, self.expected, self.on_round = aggregate, expected, on_round
+        self.expected, self.on_round = expected, on_round
         self.reports: list[Report] = []
+
+    def doubt(self, refused: Refused) -> None:
+        """Note in the latest report what the aggregate left out."""
+        latest = self.reports[-1]
+        self.reports[-1] = replace(latest, refused=(*latest.refused, refused))
 
     def merged(self, step: Step, number: int, state: State) -> State:
         """The state after one round of observing or training."""
@@ -126,6 +150,7 @@ class _Server:
 
         self._round(question, step.phase, take)
         merged = self.aggregate(contributions)
+        self.on_round(self.reports[-1])
         if not all(bool(torch.isfinite(of).all()) for of in merged.values() if of.is_floating_point()):
             raise DataError(f"round {number}: the merged state is not finite; nothing was taken over.")
         return merged
@@ -141,6 +166,7 @@ class _Server:
                 raise DataError(f"{reply.site}: its last answer is not a calibration ({error})") from error
 
         self._round(Question("finish", self.plan, state, {}, number), "", take)
+        self.on_round(self.reports[-1])
         return found
 
     def _round(self, question: Question, phase: str, take: Callable[[Reply], None]) -> None:
@@ -165,8 +191,8 @@ class _Server:
                         sum(reply.bytes_up for reply in replies), sum(reply.bytes_down for reply in replies),
                         round(time.monotonic() - began, 3))  # fmt: skip
         self.reports.append(report)
-        self.on_round(report)
         if len(answered) < self.plan.min_sites:
+            self.on_round(report)
             reasons = "; ".join(f"{one.site}: {one.reason}" for one in refused) or "no site answered"
             raise AndonError(
                 f"round {question.number} ({question.kind}): {len(answered)} sites gave an answer that counts, and "

@@ -5,6 +5,7 @@ So a site that was killed, or comes late, answers the next question as if nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from andon.engine import FitReport, Reader
 from andon.errors import AndonError, DataError, SettingsError
+from andon.federated.privacy.answering import private_contribution
+from andon.federated.privacy.budget import Budget
+from andon.federated.privacy.training import private_training
 from andon.federated.types import Contribution, LocalTraining, Plan, Question, Release, Reply, SiteCalibration
 from andon.federated.wire import expected_of
 from andon.image import Preprocessing
@@ -31,6 +35,7 @@ from andon.training import Plan as TrainingPlan
 from andon.training.order import seed_of
 from andon.types import Calibration
 
+THRESHOLD_STAYS = "the threshold stays at this site: it is a score of one of its images"
 BATCH = 8  # photographs read together
 IMAGE_BYTES = 5e8  # of decoded images that a site keeps in memory while it trains
 
@@ -102,7 +107,8 @@ class Site:
     """One plant. ``parts``: its good images by what they are for; ``output``: the .andon file that it ends with.
 
     Without ``output`` nothing is exported: the threshold is one of the detector as PyTorch computes it. ``release`` is
-    called on what is about to leave; ``train`` is how a round of training is done.
+    called on what is about to leave; ``train`` is how a round of training is done. ``budget``: what may be told about its
+    images at all; with one, a plan without privacy is refused.
     """
 
     name: str
@@ -110,6 +116,7 @@ class Site:
     output: Path | None = None
     release: Release | None = None
     train: LocalTraining = descend
+    budget: Budget | None = None
     workers: int = 0
     _readable: list[Path] | None = field(default=None, init=False, repr=False)
 
@@ -123,7 +130,7 @@ class Site:
         """What this site says to ``question``; what goes wrong here is said, not raised."""
         try:
             if question.kind == "observe":
-                return self._told(self.observe(question.plan))
+                return self._told(self.observe(question))
             if question.kind == "train":
                 return self._told(self.learn(question))
             return Reply(self.name, images=len(self.parts.calibration), plain=asdict(self.finish(question)))
@@ -135,9 +142,13 @@ class Site:
             contribution = self.release(contribution)
         return Reply(self.name, contribution.state, contribution.images)
 
-    def observe(self, plan: Plan) -> Contribution:
+    def observe(self, question: Question) -> Contribution:
         """The statistics of this site's images alone."""
+        plan = question.plan
         detector, reader = build_detector(plan), self._reader(plan)
+        if self.privately(plan) and not detector.steps:
+            batches = reader.tensors(self.fitted_on(detector))
+            return private_contribution(self.name, detector, question, batches, self.budget)
         names, paths = (
             expected_of(detector, plan.size),
             self.fitted_on(detector),
@@ -161,7 +172,8 @@ class Site:
         images = Images(paths, loader(self.preprocessing(plan)), workers=self.workers, limit=IMAGE_BYTES)
         if isinstance(phase, Phase):
             part = held_near(share_of(phase, plain["begin"], plain["end"]), plan.proximal)
-            self.train(detector, images, part, seed_of(plan.seed, question.number))
+            train = private_training(plan, self.budget) if self.privately(plan) else self.train
+            train(detector, images, part, seed_of(plan.seed, question.number))
         else:
             with torch.no_grad():
                 for batch in self._reader(plan).tensors(paths):
@@ -169,6 +181,15 @@ class Site:
         if isinstance(detector, TrainedDetector):
             detector.images_seen = len(paths)  # counts are added up: each site says its own again
         return Contribution(self.name, detector.statistics(), len(paths))
+
+    def privately(self, plan: Plan) -> bool:
+        """Whether ``plan`` promises privacy. Raises :class:`SettingsError` where it does not and this site asks for it."""
+        if plan.privacy is None and self.budget is not None:
+            raise SettingsError(
+                f"this site tells nothing without noise (epsilon {self.budget.epsilon:g} at most), and the plan promises no "
+                "privacy. Start the server with --epsilon."
+            )
+        return plan.privacy is not None
 
     def fitted_on(self, detector: Detector) -> list[Path]:
         """This site's images for ``detector``; the held-out ones, too, where it has no use for such."""
@@ -186,17 +207,24 @@ class Site:
 
     def finish(self, question: Question) -> SiteCalibration:
         """This site's threshold for the detector that all sites made; its .andon file is written, if it is to have one."""
-        plan, detector = question.plan, build_detector(question.plan)
-        detector.load_statistics(question.state)
-        reader = self._reader(plan)
-        detector.close(reader.tensors(self.parts.held_out if detector.uses_held_out else []))
+        plan, detector = question.plan, self.closed(question.plan, question.state)
         if self.output is None:
-            calibration = self._calibrate(detector, reader, plan)
+            calibration = self._calibrate(detector, self._reader(plan), plan)
         else:
             calibration = self._export(detector, plan, question.number, self.output)
+        if plan.privacy is not None:  # the score of one image, and none of noise: it stays here
+            return SiteCalibration(self.name, math.nan, plan.target_rate, math.nan, 0, THRESHOLD_STAYS,
+                                   self.output.name if self.output else "")  # fmt: skip
         return SiteCalibration(self.name, calibration.threshold, calibration.target_rate, calibration.promised_rate,
                                len(calibration.nominal_scores), calibration.statement,
                                self.output.name if self.output else "")  # fmt: skip
+
+    def closed(self, plan: Plan, state: State) -> Detector:
+        """This site's detector on ``state``, what all sites made; it may look at the site's held-out images."""
+        detector = build_detector(plan)
+        detector.load_statistics(state)
+        detector.close(self._reader(plan).tensors(self.parts.held_out if detector.uses_held_out else []))
+        return detector
 
     @torch.no_grad()
     def _calibrate(self, detector: Detector, reader: Reader, plan: Plan) -> Calibration:
@@ -230,6 +258,13 @@ class Site:
     def preprocessing(plan: Plan) -> Preprocessing:
         """How this site's photographs become the network's input: as ``plan`` says, the same at every site."""
         return Preprocessing(size=plan.size, resize=plan.resize)
+
+
+def good_images(folder: Path, plan: Plan) -> list[Tensor]:
+    """Batches of the good images in ``folder``, as the network of ``plan`` sees them: the server's own, for its check."""
+    site = Site.of_folder("server", folder)
+    paths = [*site.parts.train, *site.parts.held_out, *site.parts.calibration]
+    return list(Reader(loader(site.preprocessing(plan)), BATCH, 0).tensors(paths))
 
 
 def sites_of_folders(folders: Sequence[Path], outputs: Path | None = None, **more: Any) -> list[Site]:

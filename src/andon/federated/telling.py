@@ -8,19 +8,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from andon.federated.types import Outcome, Plan
+from andon.federated.types import Outcome, Plan, Privacy
 from andon.files import atomic_write
 
 
 def plan_from(plain: Mapping[str, Any]) -> Plan:
     """The :class:`Plan` that ``asdict`` made ``plain`` of."""
-    return Plan(**{**plain, "size": tuple(plain["size"])})
+    privacy = Privacy(**plain["privacy"]) if plain.get("privacy") else None
+    return Plan(**{**plain, "size": tuple(plain["size"]), "privacy": privacy})
 
 
-def write_job(path: Path, plan: Plan, sites: int, *, resume: bool) -> None:
-    """Say in ``path`` what the server is to do; its outcome is written beside it."""
+def write_job(path: Path, plan: Plan, sites: int, *, resume: bool, good: Path | None = None) -> None:
+    """Say in ``path`` what the server is to do, ``good`` being its own good images; its outcome is written beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_outcome(path, {"plan": asdict(plan), "sites": sites, "resume": resume})
+    write_outcome(
+        path,
+        {
+            "plan": asdict(plan),
+            "sites": sites,
+            "resume": resume,
+            "good": str(good.resolve()) if good else None,
+        },
+    )
 
 
 def add_names(path: Path, names: Mapping[int, str]) -> None:
@@ -53,7 +62,15 @@ def write_outcome(path: Path, plain: dict[str, Any]) -> None:
         json.dump(plain, file, indent=1)
 
 
-def write_settings(path: Path, name: str, images: Path, output: Path) -> None:
-    """Say in ``path`` what the site is: its name, its folder of good images, and the .andon file that it ends with."""
-    told = {"name": name, "images": str(images.resolve()), "output": str(output.resolve())}
+def write_settings(path: Path, name: str, images: Path, output: Path, promise: tuple[float, float] | None = None) -> None:  # fmt: skip
+    """Say in ``path`` what the site is: its name, its folder of good images, and the .andon file that it ends with.
+
+    ``promise``: epsilon and delta beyond which it tells nothing; None: it tells what it is asked.
+    """
+    told = {
+        "name": name,
+        "images": str(images.resolve()),
+        "output": str(output.resolve()),
+        "promise": promise,
+    }
     write_outcome(path, told)

@@ -27,6 +27,37 @@ class Contribution:
     images: int
 
 
+@dataclass(frozen=True)
+class Privacy:
+    """What every site promises each of its images, and how: noise on what it sends (`andon.federated.privacy`).
+
+    ``epsilon``, ``delta``: of the whole fit at one site, for adding or removing one image. ``centres``: of a memory bank,
+    taken from public images; ``lloyd``: rounds in which they are moved. ``public_images``: drawn ones, from ``public_seed``,
+    on which scales and centres are found. ``adders``: sites that each add their part of the noise, sound only where the
+    server sees nothing but their sum (secure aggregation); 1: each site's answer is private by itself. ``clip``: of an
+    image's gradient in private training. Raises :class:`SettingsError` for values that make no sense.
+    """
+
+    epsilon: float
+    delta: float = 1e-5
+    centres: int = 512
+    lloyd: int = 1
+    public_images: int = 32
+    public_seed: int = 0
+    adders: int = 1
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.epsilon <= 1e4 and 0 < self.delta < 1 and self.clip > 0):
+            raise SettingsError(
+                "epsilon must lie above 0 and at most at 10,000, delta between 0 and 1, clip above 0; got epsilon="
+                f"{self.epsilon!r}, delta={self.delta!r}, clip={self.clip!r}"
+            )
+        for name in ("centres", "lloyd", "public_images", "adders"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+
+
 # The contributions of one round, sorted by site -> one state. What is robust, private or fair about a federation.
 Aggregate = Callable[[Sequence[Contribution]], State]
 # Called at a site on what is about to leave it, for noise or masks that the server must not be trusted with.
@@ -58,6 +89,9 @@ class Plan:
     min_sites: int = 1  # answers without which a round is given up
     timeout: float = 600.0  # seconds that a round waits
     seed: int = 0
+    privacy: Privacy | None = None  # what sites promise each of their images; None: they send what they found
+    rule: Literal["mean", "trimmed-mean", "median", "krum"] = "mean"  # how sites' answers become one
+    bad: int = 1  # sites that may be wrong, for the rules that reckon with such
 
     def __post_init__(self) -> None:
         for name in ("rounds", "min_sites"):
@@ -69,6 +103,15 @@ class Plan:
         Preprocessing(size=self.size)  # refuses sizes that networks cannot take
         if self.resize not in ("stretch", "letterbox"):
             raise SettingsError(f"resize must be stretch or letterbox in a federation, got {self.resize!r}")
+        if self.rule not in ("mean", "trimmed-mean", "median", "krum") or self.bad < 0:
+            raise SettingsError(
+                "rule must be mean, trimmed-mean, median or krum, and bad at least 0; got "
+                f"{self.rule!r} and {self.bad!r}"
+            )
+        if self.rule != "mean" and self.privacy is not None:
+            raise SettingsError(
+                "a rule that compares the sites would compare their noise; give privacy or a rule, not both"
+            )
         if self.site_rows is not None and self.site_rows < 1:
             raise SettingsError(f"site_rows must be at least 1, got {self.site_rows!r}")
 

@@ -9,22 +9,25 @@ Similarity to Autoencoders (arXiv:1807.02011).
 Letters: x the image, y its reconstruction, s ``ssim_share``, C ``width``; B images, H and W the image.
 
 Differences from the paper: fully convolutional (any size, 1/16 of it in the bottleneck, ``latent`` channels) instead
-of 100 numbers an image; batch normalisation; the two losses can be mixed; the map is blurred, and the image score is
+of 100 numbers an image; batch (or group) normalisation; the two losses can be mixed; the map is blurred, and the image score is
 its maximum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from andon.features.blocks import decoder, doubling, encoder, residual, to_size
+from andon.errors import SettingsError
+from andon.features.blocks import Norm, decoder, doubling, encoder, group_norm, residual, to_size
 from andon.features.patches import blur_map
 from andon.models.base import Phase, Scores, State, Turn, adam
 from andon.models.checks import number, require_images, share, whole
 from andon.models.trained import TrainedDetector, learning, redraw
 
+NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "group": group_norm}
 STRIDES = 4  # halvings: the bottleneck is 1/16 of the image
 
 
@@ -33,7 +36,7 @@ class Autoencoder(TrainedDetector):
 
     ``width`` channels at the first halving, doubled at each up to ``8 width``; ``latent`` channels in the bottleneck;
     ``ssim_share`` in [0, 1] of structural similarity in loss and map, the rest is the absolute difference;
-    ``blur_sigma`` pixels.
+    ``blur_sigma`` pixels. ``norm``: "batch", or "group" where no image may touch another (private training needs it).
     """
 
     title = "Autoencoder"
@@ -50,15 +53,22 @@ class Autoencoder(TrainedDetector):
         learning_rate: float = 1e-3,
         blur_sigma: float = 4.0,
         seed: int = 0,
+        norm: Literal["batch", "group"] = "batch",
     ) -> None:
         super().__init__()
+        if norm not in NORMS:
+            raise SettingsError(f"norm must be one of {list(NORMS)}, got {norm!r}")
+        self.norm = norm
         self.width, self.latent = whole("width", width, 1), whole("latent", latent, 1)
         self.ssim_share = share("ssim_share", ssim_share)
         self.steps, self.batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
         self.learning_rate = number("learning_rate", learning_rate)
         self.blur_sigma, self.seed = number("blur_sigma", blur_sigma), whole("seed", seed)
         widths = doubling(width, STRIDES)
-        self.encoder, self.decoder = encoder(widths, latent), decoder(latent, widths)
+        self.encoder, self.decoder = (
+            encoder(widths, latent, NORMS[norm]),
+            decoder(latent, widths, NORMS[norm]),
+        )
         self.reset()
 
     def draw(self) -> None:

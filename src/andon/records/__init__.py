@@ -13,8 +13,8 @@
 
 ``entries`` what records are made of, ``store`` the class :class:`Records`, ``schema`` the tables, ``migrations`` how they came
 about, ``database`` connections and transactions, ``trail`` the chain of hashes, ``verifying`` its proof, ``accounts``
-users and logins, ``pictures`` the files, ``queries`` and ``shifts`` what the pages ask, ``exporting`` CSV and pictures.
-Needs the extra ``app``, and ``postgres`` for PostgreSQL.
+users and logins, ``lines`` what lines bring, ``pictures`` the files, ``queries`` and ``shifts`` what the pages ask, ``exporting`` CSV and pictures.
+Needs the extra ``records`` (in ``app``, too), and ``postgres`` for PostgreSQL.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from andon.records.entries import (
     Filters,
     Inspection,
     Limits,
+    LineResult,
     Misfit,
     Page,
     Pruned,
@@ -61,6 +62,7 @@ __all__ = [
     "Filters",
     "Inspection",
     "Limits",
+    "LineResult",
     "Misfit",
     "Page",
     "Pruned",
@@ -72,6 +74,7 @@ __all__ = [
     "TrailEntry",
     "User",
     "Verification",
+    "check_place",
     "open_records",
 ]
 
@@ -91,14 +94,26 @@ def open_records(
     Raises :class:`SettingsError` for an URL that is none, :class:`DataError` for a database of something else or of a
     newer Andon, :class:`AndonError` where it cannot be reached, :class:`MissingExtraError` without the extra.
     """
-    try:
-        import sqlalchemy  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("sqlalchemy", extra="app", purpose="keeping records") from error
+    _require_extra()
     from andon.records.store import Records
 
     folder = None if pictures is None else Path(pictures)
     return Records(where, pictures=folder, limits=limits or Limits(), create=create)
+
+
+def check_place(where: str | os.PathLike[str]) -> None:
+    """Raise as :func:`open_records` does where there can be no records; asks no server."""
+    _require_extra()
+    from andon.records.database import Database
+
+    Database(where).close()
+
+
+def _require_extra() -> None:
+    try:
+        import sqlalchemy  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("sqlalchemy", extra="records", purpose="keeping records") from error
 
 
 def __getattr__(name: str) -> Any:

@@ -260,7 +260,7 @@ def _hasher() -> Any:
     try:
         from argon2 import PasswordHasher
     except ImportError as error:
-        raise MissingExtraError("argon2-cffi", extra="app", purpose="hashing passwords") from error
+        raise MissingExtraError("argon2-cffi", extra="records", purpose="hashing passwords") from error
     return PasswordHasher()
 
 

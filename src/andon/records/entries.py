@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from andon.errors import ArtifactError
-from andon.types import Decision, Region
+from andon.types import Decision, Region, Verdict
 
 Role = Literal["operator", "engineer", "line"]  # line: a programme that inspects, without a person
 Proof = Literal["password", "nobody", "console", "line"]  # how a session came about
@@ -102,11 +102,31 @@ class Inspection:
     not_inspected: float  # share of the image, 0 to 1
     milliseconds: float
     decided: Decided | None = None  # the last one
+    line: str | None = None  # that inspected, by its store's name; None where a person did
+    sequence: int | None = None  # of that line's result
+    part: str | None = None  # the part's number, as the line read it
 
     @property
     def verdict(self) -> Decision:
         """What counts: the person's word where there is one, else the machine's."""
         return self.decided.verdict if self.decided else self.decision
+
+
+@dataclass(frozen=True)
+class LineResult:
+    """A verdict that a line brings. ``line`` and ``sequence`` name it for ever, so that it is recorded once."""
+
+    line: str  # the store that gave the number
+    sequence: int
+    part: str  # its number
+    at: datetime  # of the inspection
+    verdict: Verdict
+    artifact: ArtifactName
+    image_name: str
+    image_hash: str | None  # of the file's bytes; None where there was no file
+    group: str = ""
+    image: bytes | None = field(default=None, repr=False)  # the file's, to be kept
+    overlay: bytes | None = field(default=None, repr=False)  # the heatmap's picture (PNG)
 
 
 @dataclass(frozen=True)

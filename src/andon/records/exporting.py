@@ -23,7 +23,7 @@ from andon.types import Decision
 COLUMNS = (
     "id", "at", "who", "artifact", "artifact_hash", "image", "image_hash", "decision", "verdict", "decided_by",
     "decided_at", "note", "score", "image_score", "threshold", "group", "regions", "sentence", "notes", "height",
-    "width", "not_inspected", "milliseconds", "session",
+    "width", "not_inspected", "milliseconds", "session", "line", "sequence", "part",
 )  # fmt: skip
 
 
@@ -72,6 +72,9 @@ def csv_row(inspection: Inspection) -> dict[str, object]:
         "not_inspected": inspection.not_inspected,
         "milliseconds": inspection.milliseconds,
         "session": inspection.session,
+        "line": inspection.line,
+        "sequence": inspection.sequence,
+        "part": inspection.part,
     }
 
 

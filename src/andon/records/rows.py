@@ -19,6 +19,7 @@ from andon.records.entries import (
     Change,
     Decided,
     Inspection,
+    LineResult,
     Session,
     TrailEntry,
 )
@@ -33,11 +34,12 @@ _DISAGREED: dict[str, Decision] = {"fail": "pass", "pass": "fail"}
 
 def add_inspection(
     connection: Connection, session: Session, verdict: Verdict, artifact: ArtifactName, image_name: str, group: str,
-    image: Kept, overlay: Kept,
+    image: Kept, overlay: Kept, result: LineResult | None = None,
 ) -> int:  # fmt: skip
-    """The number of the new row."""
+    """The number of the new row; of a line's ``result``, at the time of its inspection."""
     values = {
         **told(session),
+        **(_brought(result) if result is not None else {}),
         "artifact_name": plain(artifact.name),
         "artifact_hash": artifact.hash,
         "image_name": plain(image_name),
@@ -61,6 +63,16 @@ def add_inspection(
     number = _insert(connection, INSPECTIONS, values)
     trail.append(connection, who=session.who, kind="verdict", thing="inspection", thing_id=number, artifact_hash=artifact.hash)  # fmt: skip
     return number
+
+
+def _brought(result: LineResult) -> dict[str, object]:
+    """When a line inspected what, and the number that it gave."""
+    return {
+        "at": stamp(result.at),
+        "line": plain(result.line),
+        "sequence": result.sequence,
+        "part": plain(result.part),
+    }
 
 
 def add_decision(
@@ -204,6 +216,9 @@ def inspection_of(row: Mapping[Any, Any], decided: Decided | None) -> Inspection
         not_inspected=row["not_inspected"],
         milliseconds=row["milliseconds"],
         decided=decided,
+        line=row["line"],
+        sequence=row["sequence"],
+        part=row["part"],
     )
 
 

@@ -57,6 +57,9 @@ INSPECTIONS = Table(
     Column("notes", Text, nullable=False),  # JSON
     Column("not_inspected", Double, nullable=False),
     Column("milliseconds", Double, nullable=False),
+    Column("line", Text),  # with the next, the name of a line's result; NULL where a person inspected
+    Column("sequence", BigInteger),
+    Column("part", Text),
 )  # fmt: skip
 DECISIONS = Table(
     "andon_decisions", METADATA,

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Literal
 
-from andon.records import accounts, exporting, queries, rows, shifts, verifying
+from andon.records import accounts, exporting, lines, queries, rows, shifts, verifying
 from andon.records.database import Database
 from andon.records.entries import (
     Anchor,
@@ -24,6 +24,7 @@ from andon.records.entries import (
     Filters,
     Inspection,
     Limits,
+    LineResult,
     Page,
     Pruned,
     Role,
@@ -149,6 +150,14 @@ class Records(AbstractContextManager["Records"]):
                     self.pictures.keep(connection, second),
                 )  # fmt: skip
         return number
+
+    def add_from_line(self, session: Session, results: Sequence[LineResult]) -> int:
+        """How many of ``results``, of one line and in its order, were recorded now: those that were not there yet.
+
+        All of them or none, in one transaction: to bring results again after a failure or a kill is harmless.
+        Raises :class:`AndonError` as :meth:`add`.
+        """
+        return lines.add(self.database, self.pictures, session, results)
 
     def decide(self, session: Session, inspection: int, answer: Answer, note: str = "") -> Decided:
         """Record what a person says of an inspection: the last word, until a later one is added.

@@ -174,19 +174,21 @@ class Predictor:
         return self._found(pixels, prepared).anomaly_map
 
     def inspect(
-        self, source: Source, *, watch: Callable[[Measurement], None] | None = None, path: str | None = None
-    ) -> Verdict:
+        self, source: Source, *, watch: Callable[[Measurement], None] | None = None, path: str | None = None,
+        group: str | None = None,
+    ) -> Verdict:  # fmt: skip
         """The verdict on one image: decision, scores, regions, a sentence, and the raw anomaly map.
 
         ``watch`` is shown the measurement. ``path``: of bytes or an array, where they come from, for the verdict and for
-        groups. Raises :class:`ImageError` when the image cannot be read.
+        groups. ``group``: its name, such as "lot=B12", where no path says it. Raises :class:`ImageError` when the image cannot be read.
         """
         start = time.perf_counter()
         measured = self.measure(source)
         if watch is not None:
             watch(measured)
         size = (measured.photo.pixels.shape[0], measured.photo.pixels.shape[1])
-        ruling, thresholds, threshold, group = self.judge(measured, _path(source if path is None else path))
+        named = _path(source) if path is None else path
+        ruling, thresholds, threshold, deciding = self.judge(measured, named, group)
         regions = find_regions(
             measured.anomaly_map, thresholds, size, min_area=MIN_AREA * measured.network_share
         )
@@ -210,20 +212,21 @@ class Predictor:
             milliseconds=1000 * (time.perf_counter() - start),
             notes=tuple(
                 retold(note, self.words)
-                for note in (*measured.photo.notes, *ruling.doubts, *ruling.notes, group)
+                for note in (*measured.photo.notes, *ruling.doubts, *ruling.notes, deciding)
                 if note
             ),
             anomaly_map=measured.anomaly_map,
         )
 
-    def judge(self, measured: Measurement, path: str | None) -> Judgement:
-        """What the thresholds say of a measurement: those of the group that ``path`` names, and of the zones."""
-        calibration, group = calibration_for(self.calibration, path)
+    def judge(self, measured: Measurement, path: str | None, group: str | None = None) -> Judgement:
+        """What the thresholds say of a measurement: those of its ``group``, else of that which ``path`` names, and of
+        the zones."""
+        calibration, note = calibration_for(self.calibration, path, group)
         return Judgement(
-            rule(measured.image_score, calibration, self.zone_plan, measured.judged, group),
+            rule(measured.image_score, calibration, self.zone_plan, measured.judged, note),
             map_thresholds(calibration, self.zone_plan, measured.judged),
             calibration.threshold,
-            group,
+            note,
         )
 
     def expected(self, source: Source, region: Region) -> Expected | None:

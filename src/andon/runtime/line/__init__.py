@@ -2,7 +2,7 @@
 
 ``contract`` what a source and a sink are, ``store`` the durable memory between them, ``line`` the loop, ``courier`` the
 delivery, ``inspecting`` a part to its result,
-``in_hand`` what ended the program, ``folder`` a watched folder as a source, ``files`` and ``mqtt`` the sinks,
+``in_hand`` what ended the program, ``folder`` a watched folder as a source, ``files``, ``mqtt`` and ``records`` the sinks,
 ``plc`` the handshake with a PLC, ``opcua`` and ``modbus`` what carries it (``serving`` their loop), ``camera`` a GenICam
 camera as a source with its ``pixel_formats``, ``daily_log`` the table a day, ``codes`` part numbers from QR and bar codes, ``moving`` inspected files out of the way.
 See docs/line.md.
@@ -28,6 +28,7 @@ from andon.runtime.line.modbus import ModbusServer
 from andon.runtime.line.mqtt import Broker, MqttSink
 from andon.runtime.line.opcua import OpcUaServer
 from andon.runtime.line.plc import PlcSink
+from andon.runtime.line.records import RecordsSink
 from andon.runtime.line.store import Store
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "OpcUaServer",
     "Part",
     "PlcSink",
+    "RecordsSink",
     "Result",
     "Sink",
     "Source",

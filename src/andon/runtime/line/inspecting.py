@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from andon.calibrate import group_of
 from andon.errors import AndonError
 from andon.path_pattern import PathPattern
 from andon.report.rows import verdict_rows
@@ -83,8 +84,13 @@ class Inspector:
         row = verdict_rows([answer])[0]
         decision = str(row["decision"] or ERROR)
         found = self._identity(part, codes, readable=isinstance(answer, Verdict))
-        row |= {"decision": decision, "notes": [*answer_notes(answer), *found.pop("notes")]}
-        return Inspection(decision, {**found, **row, "drift": self._told(drift)}, overlay)
+        row |= {
+            "decision": decision,
+            "regions": _regions(answer, row),
+            "notes": [*answer_notes(answer), *found.pop("notes")],
+        }
+        group = group_of(self.predictor.calibration, part.path or part.name) or ""
+        return Inspection(decision, {**found, "group": group, **row, "drift": self._told(drift)}, overlay)
 
     def _answer(self, part: Part, watch: Callable[[Measurement], None]) -> Verdict | Failure:
         """The verdict; whatever one photograph leads to, it is a failure of that one, and the line goes on."""
@@ -139,6 +145,14 @@ class Inspector:
             notes.append(SEVERAL_CODES if codes else NO_CODE)
         number = codes[0] if len(codes) == 1 else fields.get(PART, PurePath(part.name).stem)
         return {"part": number, "fields": fields, "codes": codes, "name": part.name, "notes": notes}
+
+
+def _regions(answer: Verdict | Failure, row: Mapping[str, Any]) -> list[dict[str, object]]:
+    """The regions of ``row``, each with its elongation: who reads the document back needs all of it."""
+    found = answer.regions if isinstance(answer, Verdict) else ()
+    return [
+        {**entry, "elongation": round(region.elongation, 3)} for entry, region in zip(row["regions"], found)
+    ]
 
 
 def answer_notes(answer: Verdict | Failure) -> tuple[str, ...]:

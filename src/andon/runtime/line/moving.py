@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from andon.files import atomic_write
@@ -19,12 +22,11 @@ def move_aside(path: Path, folder: Path, sha256: str) -> Path:
     OSError or :class:`~andon.errors.AndonError`; the file is then where it was.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    target, number = folder / path.name, 1
-    while target.exists():
-        if target.stat().st_size == path.stat().st_size and _digest(target) == sha256:
+    for target in _places(path, folder):
+        if not target.exists() or (
+            target.stat().st_size == path.stat().st_size and _digest(target) == sha256
+        ):
             break
-        number += 1
-        target = folder / f"{path.stem}_{number}{path.suffix}"
     try:
         os.replace(path, target)
     except OSError as error:
@@ -33,6 +35,27 @@ def move_aside(path: Path, folder: Path, sha256: str) -> Path:
         _copy(path, target)  # to another disk
         path.unlink()
     return target
+
+
+def content_of(path: Path, folder: Path | None, sha256: str) -> bytes | None:
+    """The bytes of the file that was at ``path``, and may lie in ``folder`` since :func:`move_aside`.
+
+    None where it is gone, or has another content by now: ``sha256`` is that of the bytes meant.
+    """
+    moved = itertools.takewhile(os.path.exists, _places(path, folder)) if folder is not None else ()
+    for place in itertools.chain([path], moved):  # in this order, since it may be moved meanwhile
+        with contextlib.suppress(OSError):
+            data = place.read_bytes()
+            if hashlib.sha256(data).hexdigest() == sha256:
+                return data
+    return None
+
+
+def _places(path: Path, folder: Path) -> Iterator[Path]:
+    """Where the file may lie in ``folder``: under its own name, then ``name_2.png``, ``name_3.png`` and so on."""
+    yield folder / path.name
+    for number in itertools.count(2):
+        yield folder / f"{path.stem}_{number}{path.suffix}"
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -12,9 +12,13 @@ from pydantic import BaseModel, Field
 
 from andon.cells import finite
 from andon.report import verdict_rows
+from andon.runtime.monitor import DriftEvent
+from andon.runtime.monitor.events import retell
+from andon.runtime.server.drifting import Monitors
+from andon.runtime.server.inspecting import Inspected
 from andon.runtime.server.problems import Problem
 from andon.runtime.server.shelf import Change, Shelf, Shelved
-from andon.types import Verdict
+from andon.runtime.words import Words
 
 
 class Region(BaseModel):
@@ -47,6 +51,11 @@ class VerdictAnswer(BaseModel):
     not_inspected: float | None = Field(description="Share of the image that no threshold looked at, 0 to 1.")
     milliseconds: float | None = Field(description="From decoding to the verdict, without waiting.")
     notes: list[str] = Field(description="What was done to the image, and what else should be known.")
+    group: str | None = Field(description="That the image belongs to, where thresholds differ by group.")
+    drift: list[str] = Field(description="What the monitor has become certain of at this image (--monitor).")
+    record: int | None = Field(
+        description="Its number in the records (--records); null where it is in none: the server's log says why."
+    )
     heatmap: str | None = Field(
         description="With ?heatmap=true: the photograph under its heatmap, with the regions; a PNG in Base64."
     )
@@ -96,6 +105,13 @@ class ArtefactAnswer(BaseModel):
     threshold: float | None
     target_rate: float | None = Field(description="Share of good parts that may fail, the rate asked for.")
     statement: str = Field(description="What can be promised of false alarms, in words.")
+    group_by: str | None = Field(
+        description="The pattern of paths that names an image's group; null without groups."
+    )
+    groups: list[str] = Field(description="Those that thresholds were set for.")
+    drift: list[str] = Field(
+        description="What the monitor has noticed so far, with the levels of now (--monitor)."
+    )
     fitted: str | None = Field(description="When.")
     andon_version: str | None = Field(description="That fitted it.")
 
@@ -144,16 +160,19 @@ class ReadyAnswer(BaseModel):
 
 
 def verdict_answer(
-    verdict: Verdict, shelved: Shelved, request_id: str, file: str | None, heatmap: bytes | None
+    found: Inspected, shelved: Shelved, request_id: str, file: str | None, words: Words
 ) -> VerdictAnswer:
-    """``verdict`` of ``shelved`` on the image named ``file``, in the fields of ``andon inspect --jsonl``."""
-    row: dict[str, Any] = verdict_rows([verdict])[0]
+    """What ``shelved`` found of the image named ``file``, in the fields of ``andon inspect --jsonl``."""
+    row: dict[str, Any] = verdict_rows([found.verdict])[0]
     return VerdictAnswer(
         request_id=request_id,
         artefact=shelved.name,
         artefact_sha256=shelved.sha256,
         file=file,
-        heatmap=base64.b64encode(heatmap).decode("ascii") if heatmap is not None else None,
+        heatmap=base64.b64encode(found.heatmap).decode("ascii") if found.heatmap is not None else None,
+        group=found.group,
+        drift=[retell(event, words).message for event in found.drift],
+        record=found.record,
         **{name: value for name, value in row.items() if name not in ("path", "error")},
     )
 
@@ -170,8 +189,8 @@ def batch_answer(request_id: str, answers: Sequence[VerdictAnswer | UnreadAnswer
     return BatchAnswer(request_id=request_id, counts=counts, answers=list(answers))  # type: ignore[arg-type]
 
 
-def artefact_answer(shelved: Shelved) -> ArtefactAnswer:
-    """What an artefact says of itself."""
+def artefact_answer(shelved: Shelved, drift: Sequence[DriftEvent] = ()) -> ArtefactAnswer:
+    """What an artefact says of itself, and what drift of it was noticed."""
     manifest, predictor = shelved.predictor.artifact.manifest, shelved.predictor
     detector, calibration = manifest["detector"], predictor.calibration
     return ArtefactAnswer(
@@ -186,22 +205,28 @@ def artefact_answer(shelved: Shelved) -> ArtefactAnswer:
         threshold=finite(calibration.threshold),
         target_rate=finite(calibration.target_rate),
         statement=calibration.statement,
+        group_by=calibration.group_by or None,
+        groups=sorted(calibration.groups),
+        drift=[retell(event, predictor.words).message for event in drift],
         fitted=_text(manifest, "created"),
         andon_version=_text(manifest, "andon_version"),
     )
 
 
-def artefacts_answer(shelf: Shelf) -> ArtefactsAnswer:
+def artefacts_answer(shelf: Shelf, monitors: Monitors | None) -> ArtefactsAnswer:
     """All that is on the shelf."""
     return ArtefactsAnswer(
-        artefacts=[artefact_answer(shelved) for shelved in shelf],
+        artefacts=[
+            artefact_answer(shelved, monitors.standing(shelved) if monitors is not None else ())
+            for shelved in shelf
+        ],
         problems=[ProblemAnswer(name=name, problem=text) for name, text in shelf.problems.items()],
     )
 
 
-def reload_answer(shelf: Shelf, changes: Sequence[Change]) -> ReloadAnswer:
+def reload_answer(shelf: Shelf, monitors: Monitors | None, changes: Sequence[Change]) -> ReloadAnswer:
     """All that is on the shelf, after ``changes``."""
-    now = artefacts_answer(shelf)
+    now = artefacts_answer(shelf, monitors)
     told = [ChangeAnswer(name=change.name, kind=change.kind, message=change.message) for change in changes]
     return ReloadAnswer(artefacts=now.artefacts, problems=now.problems, changes=told)
 

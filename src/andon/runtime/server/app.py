@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from andon import __version__
+from andon.runtime.server.backing import Backing
 from andon.runtime.server.described import errors, put_examples
 from andon.runtime.server.gate import Gate
 from andon.runtime.server.keys import KeyFile
@@ -39,15 +40,18 @@ class _Application(FastAPI):
 
 
 def make_app(
-    shelf: Shelf, *, limits: Limits | None = None, keys: KeyFile | None = None, check_every: float = 2.0
-) -> FastAPI:
+    shelf: Shelf, *, limits: Limits | None = None, keys: KeyFile | None = None, check_every: float = 2.0,
+    backing: Backing | None = None,
+) -> FastAPI:  # fmt: skip
     """The application that answers with what is on ``shelf``.
 
-    ``keys``: who may ask; None: anyone. ``check_every``: seconds between two looks at the files; 0: only when asked to.
+    ``keys``: who may ask; None: anyone. ``backing``: what takes note of the inspections.
+    ``check_every``: seconds between two looks at the files; 0: only when asked to.
     """
     limits = limits or Limits()
     gate = Gate(limits.at_once, limits.requests)
-    service = Service(shelf, limits, keys, gate, Meters(shelf, gate))
+    backing = backing or Backing()
+    service = Service(shelf, limits, keys, gate, Meters(shelf, gate, backing.monitors), backing)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

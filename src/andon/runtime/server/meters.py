@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from andon.runtime.server.drifting import Monitors
 from andon.runtime.server.gate import Gate
 from andon.runtime.server.shelf import Change, Shelf
 
@@ -17,7 +18,7 @@ SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5,
 class Meters:
     """The meters of one server, in a registry of their own."""
 
-    def __init__(self, shelf: Shelf, gate: Gate) -> None:
+    def __init__(self, shelf: Shelf, gate: Gate, monitors: Monitors | None = None) -> None:
         self.registry = registry = CollectorRegistry()
         self.inspected = Counter(
             "andon_images",
@@ -58,6 +59,8 @@ class Meters:
         ):
             Gauge(name, help_text, registry=registry).set_function(value)
         registry.register(_ShelfCollector(shelf))
+        if monitors is not None:
+            registry.register(_DriftCollector(monitors))
         ProcessCollector(registry=registry)
 
     def count(self, artefact: str, decision: str, milliseconds: float | None = None) -> None:
@@ -94,3 +97,29 @@ class _ShelfCollector(Collector):
         for name in sorted({*self._shelf.names, *self._shelf.problems}):
             problem.add_metric([name], float(name in self._shelf.problems))
         yield from (info, since, problem)
+
+
+class _DriftCollector(Collector):
+    """What the monitors say, read when Prometheus asks."""
+
+    def __init__(self, monitors: Monitors) -> None:
+        self._monitors = monitors
+
+    def collect(self) -> Iterator[Metric]:
+        by = ["artefact", "measure"]
+        noticed = GaugeMetricFamily("andon_drift", "1 where the measure was noticed to drift.", labels=by)
+        p_value = GaugeMetricFamily(
+            "andon_drift_p_value", "Of 'nothing has changed', corrected for all measures.", labels=by
+        )
+        level = GaugeMetricFamily(
+            "andon_drift_level", "The measure's mean of late, in its own unit.", labels=by
+        )
+        images = GaugeMetricFamily("andon_drift_images", "Images that the monitor has seen.", labels=by[:1])
+        for artefact, measures in self._monitors.figures().items():
+            for measure, (is_noticed, probability, now) in measures.items():
+                noticed.add_metric([artefact, measure], float(is_noticed))
+                p_value.add_metric([artefact, measure], probability)
+                level.add_metric([artefact, measure], now)
+        for artefact, count in self._monitors.images().items():
+            images.add_metric([artefact], count)
+        yield from (noticed, p_value, level, images)

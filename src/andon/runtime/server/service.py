@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from andon.errors import SettingsError
+from andon.runtime.server.backing import Backing
 from andon.runtime.server.gate import Gate
 from andon.runtime.server.keys import KeyFile
 from andon.runtime.server.limits import Limits
@@ -30,6 +31,7 @@ class Service:
     keys: KeyFile | None
     gate: Gate
     meters: Meters
+    backing: Backing
 
     def artefact(self, name: str | None) -> Shelved:
         """The artefact ``name``, or the only one. Raises :class:`Problem`."""
@@ -44,6 +46,8 @@ class Service:
     async def refresh(self, *, again: bool = False) -> list[Change]:
         """Look at the artefacts' files and at the keys, without holding up anyone; see :meth:`Shelf.refresh`."""
         changes = await asyncio.to_thread(self.shelf.refresh, again=again)
+        if self.backing.monitors is not None and changes:
+            await asyncio.to_thread(self.backing.monitors.follow, list(self.shelf))
         self.meters.changed(changes)
         for change in changes:
             level = logging.INFO if change.kind in ("added", "swapped") else logging.WARNING

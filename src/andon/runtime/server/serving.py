@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from andon.errors import AndonError, MissingExtraError
+from andon.runtime.server.backing import Backing
 from andon.runtime.server.keys import KeyFile
 from andon.runtime.server.limits import Limits
 from andon.runtime.server.shelf import Shelf
@@ -48,6 +49,7 @@ def serve(
     limits: Limits,
     keys: KeyFile | None = None,
     check_every: float = 2.0,
+    backing: Backing | None = None,
     announce: Callable[[str], None] = print,
 ) -> int:
     """Answer until SIGTERM or SIGINT, then finish what is in flight; how many requests were cut off nonetheless.
@@ -61,7 +63,7 @@ def serve(
         from andon.runtime.server.app import make_app, watched
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", extra="serve", purpose="serving") from error
-    app = watched(make_app(shelf, limits=limits, keys=keys, check_every=check_every))
+    app = watched(make_app(shelf, limits=limits, keys=keys, check_every=check_every, backing=backing))
     config = uvicorn.Config(
         app,
         log_config=None,
