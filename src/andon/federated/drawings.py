@@ -97,10 +97,7 @@ def ways_drawing(cases: Sequence[Case], identifier: str) -> Drawing:
                               markeredgewidth=2 if marker == "|" else 1)  # fmt: skip
         axes.set_yticks(range(len(shown)), [case.name[:64] for case in shown])
         axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="image AUROC, mean of the sites")
-        _percent(axes.xaxis)
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(length=0)
-        axes.tick_params(axis="y", labelcolor=INK)
+        _as_rows(axes)
 
     return Drawing(
         draw_svg(make, (WIDTH, 0.8 + 0.42 * len(shown)), identifier),
@@ -191,10 +188,7 @@ def alarms_drawing(cases: Sequence[Case], identifier: str) -> Drawing | None:
         labels = [f"{site[:26]} · {title_of(case.method)} · {case.scene}"[:70] for case, site in shown]
         axes.set_yticks(range(len(shown)), labels)
         axes.set(xlim=(-0.01, None), ylim=(len(shown) - 0.4, -0.6), xlabel="good test images that fail")
-        _percent(axes.xaxis)
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(length=0)
-        axes.tick_params(axis="y", labelcolor=INK)
+        _as_rows(axes)
 
     return Drawing(
         draw_svg(make, (WIDTH, 0.8 + 0.3 * len(shown)), identifier),
@@ -259,6 +253,14 @@ def _draw_front(axes: Axes, case: Case) -> None:
     axes.grid(color=RULE, linewidth=0.6)
     axes.set_title(case.name[:42], fontsize=8, color=INK, loc="left", fontweight="bold")
     axes.tick_params(length=0, pad=4)
+
+
+def _as_rows(axes: Axes) -> None:
+    """A row a case: names at the left without a line, shares in percent below."""
+    _percent(axes.xaxis)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(length=0)
+    axes.tick_params(axis="y", labelcolor=INK)
 
 
 def _percent(axis: object, ticks: int = 6) -> None:

@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -242,13 +242,12 @@ class GenicamCamera:
 
     def close(self) -> None:
         """See :meth:`Camera.close`."""
-        try:
-            if self._acquirer is not None:
+        if self._acquirer is not None:
+            with suppress(*_errors()):  # it is away; the producer is to be let go all the same
                 self._acquirer.destroy()
-            if self._harvester is not None:
+        if self._harvester is not None:
+            with suppress(*_errors()):
                 self._harvester.reset()
-        except _errors():
-            pass  # it is away: there is nothing to close
         self._acquirer = self._harvester = None
 
     def _device(self) -> Any:
