@@ -337,7 +337,7 @@ def test_what_a_comparison_found_takes_the_place_of_a_guess(difference: Differen
     [
         ("de", "starke Abweichung in der Bildmitte, 0,7 % der Bildfläche, kompakt, dunkler als bei Gutteilen: "
                "möglicherweise fehlt etwas"),
-        ("fr", "écart important au centre, 0,7 % de l'image, forme compacte, plus sombre que sur les pièces "
+        ("fr", "écart important au centre, 0,7 % de l’image, forme compacte, plus sombre que sur les pièces "
                "conformes : il manque peut-être quelque chose"),
     ],
 )  # fmt: skip

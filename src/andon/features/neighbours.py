@@ -34,6 +34,7 @@ Progress = Callable[[float], None]
 
 TIE = 1e-12  # squared distances closer than this share of the largest squared norm count as equal
 CHUNK = 1 << 23  # entries of a distance matrix held at once (32 MB in float32)
+ROWS = 4096  # points copied at once; what is made of them goes into one array, so that freed copies leave no holes
 UNIT = {
     "highest": 2.0**-24,
     "high": 2.0**-11,
@@ -55,7 +56,7 @@ def greedy_k_centre(
     ``start``: index of the first centre; None takes the point that lies farthest along a direction drawn from
     ``seed``, which does not depend on the order of the points. Equal distances go to the lowest index.
     ``block``: candidates looked at in one pass; changes the time, never the answer.
-    ``progress`` is told the fraction done. Memory: one more copy of ``points`` and about 100 MB.
+    ``progress`` is told the fraction done. Memory: about 100 MB besides ``points`` (and a copy of them where some are equal).
 
     Raises :class:`SettingsError` for a ``count`` outside 1..N and for points that are not finite.
 
@@ -86,10 +87,7 @@ class _Search:
 
     def __init__(self, points: Tensor) -> None:
         self.points = points  # (U, D) distinct
-        self.middle = points.mean(0, dtype=torch.float64)
-        self.centred = torch.empty_like(points, dtype=torch.float32)
-        for part, centred in zip(points.split(8192), self.centred.split(8192), strict=True):
-            centred.copy_(part.double() - self.middle)
+        self.middle = points.mean(0, dtype=torch.float64).float()  # as both precisions can subtract it
         self.chosen: list[int] = []
         self.centres = np.empty((0, points.shape[1]))  # (len(chosen), D) float64
         self.taken = torch.zeros(len(points), dtype=torch.bool, device=points.device)
@@ -100,16 +98,14 @@ class _Search:
         """Take up ``dtype``, whose products round their factors by ``rounding``, and forget the distances."""
         self.dtype = dtype
         self.gamma = rounding + (self.points.shape[1] + 8) * torch.finfo(dtype).eps / 2
-        self.squares = torch.cat(
-            [self.rows(part).square().sum(1) for part in _slices(len(self.points), 8192)]
-        )
+        self.squares = torch.empty(len(self.points), dtype=dtype, device=self.points.device)
+        for part in _slices(len(self.points), ROWS):
+            self.squares[part] = self.rows(part).square().sum(1)
         self.nearest = torch.full_like(self.squares, torch.inf)  # squared distance to the nearest centre
 
     def rows(self, part: slice) -> Tensor:
         """The centred points of ``part`` in the precision worked in."""
-        if self.dtype == torch.float32:
-            return self.centred[part]
-        return self.points[part].double() - self.middle
+        return self.points[part].to(self.dtype) - self.middle
 
     def exact(self, indices: Tensor) -> NDArray[np.float64]:
         """The centred points at ``indices`` (K,) as (K, D) float64."""
@@ -128,7 +124,7 @@ class _Search:
         """Bring every point's distance up to date with ``centres`` (c, D)."""
         c = torch.from_numpy(centres).to(self.points.device, self.dtype)
         squares = c.square().sum(1)
-        for part in _slices(len(self.points), max(1, CHUNK // len(c))):
+        for part in _slices(len(self.points), ROWS):
             distance = torch.addmm(squares, self.rows(part), c.T, alpha=-2).amin(1) + self.squares[part]
             torch.minimum(self.nearest[part], distance, out=self.nearest[part])
 
@@ -198,7 +194,7 @@ def _check(points: Tensor, count: int, start: int | None, block: int) -> None:
         raise SettingsError(f"start must be an index in 0..{len(points) - 1}; got {start}")
     if block < 1:
         raise SettingsError(f"block must be at least 1; got {block}")
-    if not all(bool(torch.isfinite(part).all()) for part in points.split(65536)):
+    if not all(bool(torch.isfinite(part).all()) for part in points.split(ROWS)):
         raise SettingsError(
             "points must be finite, but some are nan or infinite; look at the images they come from"
         )
@@ -208,7 +204,7 @@ def _first_of_equal(points: Tensor, start: int | None) -> Tensor:
     """Indices (U,), rising, of one point of each set of equal ones: the lowest, or ``start`` in its own set."""
     _, first, group = np.unique(_hashes(points), return_index=True, return_inverse=True)
     again = np.flatnonzero(first[group] != np.arange(len(group)))  # points that seem to repeat an earlier one
-    parts = [torch.from_numpy(again[part]) for part in _slices(len(again), 8192)]
+    parts = [torch.from_numpy(again[part]) for part in _slices(len(again), ROWS)]
     earlier = torch.from_numpy(first[group])
     if not all(bool((points[part] == points[earlier[part]]).all()) for part in parts):  # two points, one hash
         _, first, group = np.unique(_words(points), axis=0, return_index=True, return_inverse=True)
@@ -227,15 +223,20 @@ def _hashes(points: Tensor) -> NDArray[np.uint64]:
     odd = np.random.default_rng(0).integers(1 << 62, size=points.shape[1], dtype=np.uint64) * np.uint64(
         2
     ) + np.uint64(1)
-    return np.concatenate([(_words(part) * odd).sum(1, dtype=np.uint64) for part in points.split(8192)])
+    hashes = np.empty(len(points), np.uint64)
+    for part in _slices(len(points), ROWS):
+        hashes[part] = (_words(points[part]) * odd).sum(1, dtype=np.uint64)
+    return hashes
 
 
 def _first(search: _Search, distinct: Tensor, seed: int, start: int | None) -> list[int]:
     if start is not None:
         return [int(np.searchsorted(distinct.numpy(), start))]
     direction = torch.from_numpy(np.random.default_rng(seed).standard_normal(search.points.shape[1]))
-    along = [part.double().cpu() @ direction for part in search.points.split(8192)]
-    return [int(np.argmax(torch.cat(along).numpy()))]
+    along = torch.empty(len(search.points), dtype=torch.float64)
+    for part in _slices(len(search.points), ROWS):
+        along[part] = search.points[part].double().cpu() @ direction
+    return [int(np.argmax(along.numpy()))]
 
 
 def _with_repeats(chosen: Tensor, total: int, count: int) -> Tensor:
@@ -261,7 +262,7 @@ def nearest(query: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
 
     The rows are chosen by ``|b|^2 / 2 - x b``, one matrix product; the distances of the chosen rows are then
     computed from the differences, so that small ones do not drown in rounding. Nearest first. Exports to ONNX.
-    Long queries go in parts, so that no more than 32 MB of products are held (the ONNX graph does it in one go).
+    Long queries go in parts, so that no more than 32 MB of products and differences are held (the ONNX graph does it in one go).
 
     >>> distances, indices = nearest(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0], [3.0]]), k=2)
     >>> indices.tolist()
@@ -275,7 +276,8 @@ def nearest(query: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     search = _Bank(bank, half, filled, groups)
     if torch.compiler.is_exporting() or query.shape[0] * bank.shape[0] <= CHUNK:
         return _nearest(query, search, k)
-    parts = [_nearest(part, search, k) for part in query.split(max(1, CHUNK // bank.shape[0]))]
+    held = bank.shape[0] + 2 * k * bank.shape[1]  # numbers, for each query
+    parts = [_nearest(part, search, k) for part in query.split(max(1, CHUNK // held))]
     return torch.cat([distance for distance, _ in parts]), torch.cat([index for _, index in parts])
 
 

@@ -225,7 +225,7 @@ def checked_rows(detector: PatchCore, good: Sequence[Tensor], *, quota: int | No
 
     ``good``: batches (n, 3, H, W) of at least two images in all. Near: within ``slack`` times the distance at which 99 % of
     good patches find the nearest one of another image. Of a site with fewer than ``least`` near rows none count. ``tell`` is
-    called with each site of which rows were left out. Raises :class:`AndonError` when no row is left.
+    called with each site that sent rows farther away. Raises :class:`AndonError` when no row is left.
     """
     patches = _patches(detector, good)  # (n, P, D)
     reach = slack * good_distance(patches)
@@ -263,7 +263,7 @@ def _near(one: Contribution, good: Tensor, reach: float, quota: int | None, leas
     near = nearest(rows.float(), good)[0][:, 0] <= reach
     taken = near.nonzero()[:, 0][:quota] if float(near.double().mean()) >= least else near.nonzero()[:0, 0]
     away = int((~near).sum())
-    if away or len(taken) < len(rows):
+    if away:
         tell(Refused(one.site, f"{away} of {len(rows)} rows are far from every good patch; {len(taken)} rows count"))  # fmt: skip
     state = {name: of[taken] if of.ndim else of for name, of in one.state.items() if name != "centres"}
     return replace(one, state=state)
