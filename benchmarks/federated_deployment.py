@@ -107,10 +107,11 @@ def expect(true: bool, said: object) -> None:
         raise RuntimeError(str(said)[-2000:])
 
 
-def wait(until: Callable[[], bool], what: str) -> None:
-    """Wait until something has happened."""
+def wait(until: Callable[[], bool], what: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait until something has happened; no longer than the server lives."""
     end = time.monotonic() + LONGEST
     while not until():
+        expect(server.poll() is None, f"the server ended before {what}")
         expect(time.monotonic() < end, f"waited {LONGEST:.0f} s for {what}")
         time.sleep(0.5)
 
@@ -171,7 +172,7 @@ def stranger(case: Case) -> str:
     shutil.copy(case.work / "secrets" / "oslo" / "ca.crt", keys / "ca.crt")
     server = case.server()
     with over(server):
-        wait(lambda: "waiting for sites" in case.log("server"), "the server")
+        wait(lambda: "waiting for sites" in case.log("server"), "it waits for sites", server)
         site = case.site("oslo", keys, "--patience", "0")
         with over(site):
             expect(ended(site) == 2 and "does not know this site's key" in case.log("oslo"), case.log("oslo"))
@@ -183,7 +184,7 @@ def wrong_ca(case: Case) -> str:
     case.run("keys", str(case.work / "others"), "--site", "oslo")
     server = case.server()
     with over(server):
-        wait(lambda: "waiting for sites" in case.log("server"), "the server")
+        wait(lambda: "waiting for sites" in case.log("server"), "it waits for sites", server)
         site = case.site("oslo", case.work / "others" / "oslo")
         with over(site):
             expect(ended(site) == 2 and "certificate is not one" in case.log("oslo"), case.log("oslo"))
@@ -209,7 +210,11 @@ def killed(case: Case) -> str:
     sites = [case.site("oslo"), case.site("bergen")]
     with over(server, *sites):
         log = case.work / "bergen.andon.flower" / "site.log"
-        wait(lambda: log.is_file() and "Received" in log.read_text(errors="replace"), "the first question")
+        wait(
+            lambda: log.is_file() and "Received" in log.read_text(errors="replace"),
+            "the first question",
+            server,
+        )
         children = subprocess.run(
             ["pgrep", "-P", str(sites[1].pid)], capture_output=True, text=True
         ).stdout.split()
@@ -229,7 +234,7 @@ def restarted(case: Case) -> str:
     """A server killed when its first round is kept; the sites go on trying."""
     server, sites = case.server("--min-sites", "2"), [case.site("oslo"), case.site("bergen")]
     with over(server, *sites):
-        wait((case.work / "federation" / "federation.rounds").is_file, "the first round")
+        wait((case.work / "federation" / "federation.rounds").is_file, "the first round", server)
         server.send_signal(signal.SIGTERM)
         ended(server)
         again = case.server("--min-sites", "2", "--resume")

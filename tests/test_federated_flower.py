@@ -27,6 +27,7 @@ flwr_app = pytest.importorskip("flwr.app")
 
 from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
 
+from andon.federated import deployment  # noqa: E402
 from andon.federated.deployment import join, require_files, serve, write_bundle  # noqa: E402
 from andon.federated.flower_server import GridChannel  # noqa: E402
 
@@ -270,6 +271,19 @@ def test_nothing_starts_without_tls(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").touch()
     with pytest.raises(DataError, match=r"site.key is missing"):
         require_files(tmp_path, "ca.crt", "site.key")
+
+
+def test_a_key_is_registered_when_the_server_is_up(tmp_path: Path) -> None:
+    """Flower says that its server cannot be reached yet with exit status 0."""
+    said = [
+        f'{{"success": false, "error-message": "{deployment.NOT_YET}."}}',
+        '{"success": true, "node-id": "7"}',
+    ]
+    alive = SimpleNamespace(poll=lambda: None)
+    found = deployment._until(alive, lambda: SimpleNamespace(returncode=0, stdout=said.pop(0)), tmp_path)
+    assert deployment._node(found) == 7
+    with pytest.raises(AndonError, match="did not register a site's key"):
+        deployment._node('{"success": false, "error-message": "no such file"}')
 
 
 def test_the_bundle_is_an_app_that_calls_andon(tmp_path: Path) -> None:

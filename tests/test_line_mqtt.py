@@ -1,16 +1,20 @@
-"""Results and status over a real broker (amqtt): order, numbers, last will, a broker that goes away and comes back."""
+"""Results and status over real brokers (amqtt, Mosquitto): order, numbers, last will, a broker that goes away and comes back."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import paho.mqtt.client as paho
 import pytest
@@ -19,6 +23,8 @@ from andon.errors import MissingExtraError, SettingsError
 from andon.runtime.line import Broker, FilesSink, MqttSink, Result, Status, UnavailableError
 from lines import Running, documents, line_of, put, until
 
+RealBroker: TypeAlias = "Amqtt | Mosquitto"
+
 
 def free_port() -> int:
     with socket.socket() as found:
@@ -26,7 +32,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-class RealBroker:
+class Amqtt:
     """A broker on this computer, in a thread, that can be stopped and started again."""
 
     def __init__(self, passwords: Path | None = None) -> None:
@@ -37,14 +43,14 @@ class RealBroker:
             else {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
         )
 
-    def start(self) -> RealBroker:
-        from amqtt.broker import Broker as Amqtt
+    def start(self) -> Amqtt:
+        from amqtt.broker import Broker as Serving
 
         self.loop, begun = asyncio.new_event_loop(), threading.Event()
         listener = {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}
 
         async def begin() -> None:
-            self.broker = Amqtt({"listeners": {"default": listener}, "plugins": self.plugins})
+            self.broker = Serving({"listeners": {"default": listener}, "plugins": self.plugins})
             await self.broker.start()
             begun.set()
 
@@ -61,6 +67,37 @@ class RealBroker:
         asyncio.run_coroutine_threadsafe(self.broker.shutdown(), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
+
+
+MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+class Mosquitto:
+    """The same with Mosquitto, in a process of its own. ``settings``: further lines of its configuration."""
+
+    def __init__(self, folder: Path, *settings: str) -> None:
+        if MOSQUITTO is None:
+            pytest.skip("Mosquitto is not installed")
+        self.port, self.settings = free_port(), folder / "mosquitto.conf"
+        lines = [
+            f"listener {self.port} 127.0.0.1",
+            f"allow_anonymous {'false' if settings else 'true'}",
+            *settings,
+        ]
+        self.settings.write_text("\n".join([*lines, "user root", ""]))
+
+    def start(self) -> Mosquitto:
+        self.process = subprocess.Popen([str(MOSQUITTO), "-c", self.settings], stderr=subprocess.DEVNULL)
+        until(self.answers)
+        return self
+
+    def answers(self) -> bool:
+        with socket.socket() as tried:
+            return tried.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
 
 
 class Listener:
@@ -90,9 +127,9 @@ class Listener:
         self.client.loop_stop()
 
 
-@pytest.fixture
-def broker() -> Iterator[RealBroker]:
-    found = RealBroker().start()
+@pytest.fixture(params=["amqtt", "mosquitto"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealBroker]:
+    found = (Amqtt() if request.param == "amqtt" else Mosquitto(tmp_path)).start()
     yield found
     found.stop()
 
@@ -198,7 +235,7 @@ def test_a_login_is_needed(tmp_path: Path) -> None:
 
     quick = Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)
     (tmp_path / "passwords").write_text(f"andon:{quick.hash('secret')}\n")
-    real = RealBroker(tmp_path / "passwords").start()
+    real = Amqtt(tmp_path / "passwords").start()
     try:
         with pytest.raises(UnavailableError, match="does not take this line: Not authorized."):
             sink_to(real.port, user="andon", password="wrong").deliver([])
@@ -207,6 +244,59 @@ def test_a_login_is_needed(tmp_path: Path) -> None:
         sink.close()
     finally:
         real.stop()
+
+
+def test_a_login_and_a_certificate(tmp_path: Path) -> None:
+    """Mosquitto over TLS with a password: as a plant runs it."""
+    authority, certificate, key = certificates(tmp_path)
+    passwords = tmp_path / "passwords"
+    real = Mosquitto(tmp_path, f"certfile {certificate}", f"keyfile {key}", f"password_file {passwords}")
+    subprocess.run(
+        ["mosquitto_passwd", "-b", "-c", passwords, "andon", "secret"], check=True, capture_output=True
+    )
+    real.start()
+
+    def sink(password: str, trusted: Path | None) -> MqttSink:
+        broker = Broker("localhost", real.port, "line3", True, "andon", password, authority=trusted)
+        return MqttSink(broker, "abc")
+
+    try:
+        with pytest.raises(UnavailableError, match="does not take this line: Not authorized"):
+            sink("wrong", authority).deliver([])
+        with pytest.raises(UnavailableError, match="certificate"):
+            sink("secret", None).deliver([])
+        good = sink("secret", authority)
+        good.deliver([Result(1, json.dumps({"sequence": 1}))])
+        good.close()
+    finally:
+        real.stop()
+
+
+def certificates(folder: Path) -> tuple[Path, Path, Path]:
+    """The files of an authority, and of a certificate for localhost with its key."""
+    pytest.importorskip("cryptography")
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    names = [
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in ("plant", "localhost")
+    ]
+    now = datetime.now(UTC)
+    paths = []
+    for number, (name, key) in enumerate(zip(names, keys, strict=True)):
+        made = x509.CertificateBuilder(
+            names[0], name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1)
+        )
+        made = made.add_extension(x509.BasicConstraints(number == 0, None), True)
+        if number:
+            made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+        paths.append(folder / f"{number}.pem")
+        paths[-1].write_bytes(made.sign(keys[0], hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(keys[1].private_bytes(*plain))
+    return paths[0], paths[1], folder / "key.pem"
 
 
 def test_urls() -> None:

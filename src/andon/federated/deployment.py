@@ -27,6 +27,7 @@ LAST_WORD_SECONDS = 30  # that a site stays for after its file is written
 LASTED_SECONDS = 120  # that a site must have run for, to have been connected
 AGAIN_SECONDS = 15  # between two tries to join
 WRONG_SERVER = "the server's certificate is not one of this federation's authority"
+NOT_YET = "Connection to the SuperLink is unavailable"  # said with exit status 0 where JSON is asked for
 LOOK_SECONDS = 20  # between two questions to Flower whether the run still runs
 NAME = "plants"  # of the connection in Flower's configuration
 BUNDLE = """[project]
@@ -254,7 +255,7 @@ def _until(
 ) -> str:
     """What ``work`` prints once it succeeds; raise :class:`AndonError` when ``process`` ends first, or it takes too long."""
     until = time.monotonic() + WAIT_SECONDS
-    while (done := work()).returncode:
+    while (done := work()).returncode or NOT_YET in done.stdout:
         if process.poll() is not None or time.monotonic() > until:
             said = (done.stdout + done.stderr).strip()[-400:]
             raise AndonError(
