@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py [--images 1000 3000] [--methods patchcore padim fre subspacead] [--full-up-to 3000]
     python benchmarks/scale.py --images 10000 30000 100000 --methods patchcore
+    python benchmarks/scale.py --images 3000 10000 30000 --methods patchcore --bank 8000 --full-up-to 0
     python benchmarks/scale.py --files 100000
 
 Good images without end are those of a data set, varied anew each time (moved and enlarged, light, noise), or of the synthetic
@@ -50,7 +51,7 @@ from andon.models import build
 from andon.models.base import Detector
 from andon.models.patchcore import PatchCore
 from andon.training import checkpoint as checkpoints
-from scale_page import page, plot, set_of, table
+from scale_page import BANK, page, plot, set_of, table
 
 Row = dict[str, Any]
 Picture = NDArray[np.float32]  # (3, H, W)
@@ -301,7 +302,7 @@ def write(content: Row, out: Path) -> None:
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {cpu_name()}, one thread, andon {__version__}, Python "
         f"{platform.python_version()}, PyTorch {torch.__version__}, NumPy {np.__version__}. Command: `python benchmarks/scale.py`."
     )
-    content["rows"].sort(key=lambda row: (set_of(row), row["method"], row["full"], row["images"]))
+    content["rows"].sort(key=lambda row: (set_of(row), row["method"], row["full"], *row["settings"].values(), row["images"]))
     (out / "scale.json").write_text(json.dumps(content, indent=1) + "\n")
     (out / "scale.md").write_text(page(content, __doc__ or ""))
     if content["rows"]:
@@ -318,7 +319,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/mvtec_transistor"))
     parser.add_argument("--line", action="store_true", help="the synthetic line in place of --data")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--bank", type=int, default=2000)
+    parser.add_argument("--bank", type=int, default=BANK)
     parser.add_argument("--buffer", type=int, default=50_000)
     parser.add_argument(
         "--full-up-to", type=int, default=3000, help="images up to which the full bank is made, too"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+BANK = 2000  # rows of PatchCore's bank, by default
 
 COLUMNS = {"images": "{:,}", "ms": "{:.1f}", "peak_mb": "{:.0f}", "kept_mb": "{:.1f}", "keeping": "{:.1%}",
            "auroc": "{:.4f}", "radius": "{:.3f}", "most": "{:.3f}"}  # fmt: skip
@@ -16,15 +17,20 @@ def table(rows: list[Row]) -> str:
     """The rows as Markdown."""
     lines = ["| " + " | ".join(HEADER) + " |", "|---|---" + "|---:" * len(COLUMNS) + "|"]
     for row in rows:
-        name = row["method"] + (" full" if row["full"] else "")
         values = [shape.format(row[key]) if key in row else "" for key, shape in COLUMNS.items()]
-        lines.append("| " + " | ".join([set_of(row), name, *values]) + " |")
+        lines.append("| " + " | ".join([set_of(row), fit_of(row), *values]) + " |")
     return "\n".join(lines)
 
 
 def set_of(row: Row) -> str:
     """The images of a row, in words."""
     return f"{Path(row['data']).name if row['data'] else 'line'}, {row['size']}x{row['size']}"
+
+
+def fit_of(row: Row) -> str:
+    """The method of a row, and what is not as usual about it."""
+    bank = row["settings"].get("bank_limit", BANK)
+    return row["method"] + (" full" if row["full"] else "") + (f", {bank:,} rows" if bank != BANK else "")
 
 
 def page(content: Row, about: str) -> str:
@@ -68,12 +74,12 @@ def plot(rows: list[Row], path: Path) -> None:
         "radius": "coverage radius",
     }
     figure, grid = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
-    names = sorted({(set_of(row), row["method"], row["full"]) for row in rows})
+    names = sorted({(set_of(row), fit_of(row), row["full"]) for row in rows})
     for axes, (key, title) in zip(grid.flat, shown.items(), strict=True):
         for number, name in enumerate(names):
             found = sorted((row["images"], row[key]) for row in rows
-                           if (set_of(row), row["method"], row["full"]) == name and key in row)  # fmt: skip
-            label = f"{name[1]}{' full' if name[2] else ''} ({name[0]})"
+                           if (set_of(row), fit_of(row), row["full"]) == name and key in row)  # fmt: skip
+            label = f"{name[1]} ({name[0]})"
             if found:
                 axes.plot(
                     *zip(*found, strict=True),
