@@ -302,7 +302,9 @@ def write(content: Row, out: Path) -> None:
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {cpu_name()}, one thread, andon {__version__}, Python "
         f"{platform.python_version()}, PyTorch {torch.__version__}, NumPy {np.__version__}. Command: `python benchmarks/scale.py`."
     )
-    content["rows"].sort(key=lambda row: (set_of(row), row["method"], row["full"], *row["settings"].values(), row["images"]))
+    content["rows"].sort(
+        key=lambda row: (set_of(row), row["method"], row["full"], *row["settings"].values(), row["images"])
+    )
     (out / "scale.json").write_text(json.dumps(content, indent=1) + "\n")
     (out / "scale.md").write_text(page(content, __doc__ or ""))
     if content["rows"]:
