@@ -8,7 +8,8 @@ panels. A planted defect is a pit, a speck, a scratch or a stain, 20 pixels long
 
 Printed: AUROC and recall at 1 % false alarms; how stitched maps differ from those of one pass; milliseconds an image,
 and the runtime's peak memory at 1 to 24 megapixels, each in a process of its own without PyTorch. Written:
-large_images.md, .json and .png beside this file's other results.
+large_images.md, .json and .png beside this file's other results; the picture shows the synthetic line, never a real set
+(``--picture``: it alone).
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ WAYS = {
 }
 MEGAPIXELS = {1: (866, 1155), 4: (1732, 2310), 12: (3000, 4000), 24: (4243, 5657)}
 RESULTS = Path(__file__).with_name("results")
+LINE = "synthetic line"
 
 
 # --- accuracy -----------------------------------------------------------------------------------------------
@@ -274,7 +276,8 @@ def page(found: dict[str, Any], options: argparse.Namespace) -> str:
              "recall_at_1_percent": ("recall at 1 % false alarms", ".2f"), "peak_at_defect": ("peak at the defect", ".2f"),
              "fit_seconds": ("fit, s", ".0f")}  # fmt: skip
     lines += table(found["accuracy"], heads)
-    lines += ["", "![The same defect by each way](large_images.png)", "", "## Seams", "",
+    shown = [] if options.no_line else ["", "![The same defect by each way](large_images.png)"]
+    lines += [*shown, "", "## Seams", "",
               f"Stitched maps against one pass over {options.seam} x {options.seam} pixels, differences in standard "
               "deviations of the map. *Step*: the mean step between neighbouring columns where a tile begins, or begins "
               "to count, over the mean step everywhere; a seam would raise it above that of one pass.", ""]  # fmt: skip
@@ -334,6 +337,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--megapixels", type=int, nargs="+", default=list(MEGAPIXELS), choices=list(MEGAPIXELS)
     )
+    parser.add_argument("--picture", action="store_true", help="draw large_images.png, and nothing else")
     parser.add_argument("--no-line", action="store_true", help="leave the synthetic line out")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--probe", type=Path, nargs=2, metavar=("ARTIFACT", "PHOTO"), help=argparse.SUPPRESS)
@@ -348,10 +352,14 @@ def sets_of(options: argparse.Namespace) -> dict[str, tuple[list[Pixels], list[P
         train = list_images(options.data / "train" / "good")
         sets[options.data.name] = (real_cells(train), real_cells(list_images(options.data / "test" / "good")))
     if not options.no_line:
-        seeds = range(2 * options.cells)
-        cells = bracket_cells(seeds)
-        sets["synthetic line"] = (cells[: options.cells], cells[options.cells :])
+        sets[LINE] = line_cells(options.cells)
     return sets
+
+
+def line_cells(count: int) -> tuple[list[Pixels], list[Pixels]]:
+    """Cells of the synthetic line, ``count`` to train and as many to test on."""
+    cells = bracket_cells(range(2 * count))
+    return cells[:count], cells[count:]
 
 
 def main() -> None:
@@ -362,6 +370,14 @@ def main() -> None:
         return
     if options.probe_decoding:
         print(json.dumps(decode_probe(options.probe_decoding)))
+        return
+    options.results.mkdir(parents=True, exist_ok=True)
+    if options.picture:
+        with tempfile.TemporaryDirectory() as work:
+            train, test = line_cells(options.cells)
+            detectors = fitted(train, options.train, Path(work))
+            predictors = {way: predictor for way, (predictor, _, _) in detectors.items()}
+            picture(predictors, test).save(options.results / "large_images.png", optimize=True)
         return
     found: dict[str, Any] = {"accuracy": [], "seams": [], "reach": {}, "costs": []}
     with tempfile.TemporaryDirectory() as work:
@@ -379,9 +395,8 @@ def main() -> None:
                 artifacts = {way: path for way, (_, path, _) in detectors.items()}
                 spent = costs(test, artifacts, folder, options.images, options.threads, options.megapixels)
                 found["costs"] = [with_rest(way, row) for way, some in spent.items() for row in some]
-                sheet = picture(predictors, test)
-    options.results.mkdir(parents=True, exist_ok=True)
-    sheet.save(options.results / "large_images.png", optimize=True)
+            if name == LINE:
+                picture(predictors, test).save(options.results / "large_images.png", optimize=True)
     (options.results / "large_images.json").write_text(json.dumps(found, indent=1) + "\n")
     (options.results / "large_images.md").write_text(page(found, options))
     print(page(found, options))

@@ -75,8 +75,8 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def modbus_round(port: int) -> Callable[[int], None]:
-    """One trigger, its result and its acknowledgement, by number; connects first."""
+def modbus_round(port: int) -> tuple[Callable[[int], None], Callable[[], None]]:
+    """One trigger, its result and its acknowledgement, by number; connects first. And what disconnects."""
     from pymodbus.client import ModbusTcpClient
 
     client: Any = ModbusTcpClient("127.0.0.1", port=port)
@@ -91,10 +91,10 @@ def modbus_round(port: int) -> Callable[[int], None]:
                 break
         client.write_registers(1, found[7:9])
 
-    return ask
+    return ask, client.close
 
 
-def opcua_round(port: int) -> Callable[[int], None]:
+def opcua_round(port: int) -> tuple[Callable[[int], None], Callable[[], None]]:
     """As :func:`modbus_round`."""
     from asyncua import ua
     from asyncua.sync import Client
@@ -115,7 +115,7 @@ def opcua_round(port: int) -> Callable[[int], None]:
                 break
         acknowledge.write_value(ua.DataValue(ua.Variant(found, ua.VariantType.UInt32)))
 
-    return ask
+    return ask, client.disconnect
 
 
 def measure(name: str, triggers: int, folder: Path) -> dict[str, float]:
@@ -136,12 +136,13 @@ def measure(name: str, triggers: int, folder: Path) -> dict[str, float]:
     thread.start()
     while not (folder / "status.json").exists():
         time.sleep(0.05)
-    ask = modbus_round(port) if name == "modbus" else opcua_round(port)
+    ask, leave = modbus_round(port) if name == "modbus" else opcua_round(port)
     took = []
     for number in range(1, triggers + 1):
         start = time.perf_counter()
         ask(number)
         took.append(1000 * (time.perf_counter() - start))
+    leave()
     stop.set()
     thread.join()
     return {
