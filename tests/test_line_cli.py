@@ -26,7 +26,7 @@ from andon.runtime.line.codes import read_codes
 from andon.runtime.monitor import read_monitor
 from andon.runtime.predictor import Predictor
 from lines import Pixels, difference_detector, documents, logged, striped, until
-from test_line_mqtt import Listener, RealBroker
+from test_line_mqtt import MOSQUITTO, Amqtt, Listener, Mosquitto
 
 Watch = Callable[..., tuple[int, str, str]]
 
@@ -221,7 +221,7 @@ def test_it_refuses(watch: Watch, folder: Path, tmp_path: Path) -> None:
 
 def test_killed_and_asked_to_end(artifact: Path, folder: Path, tmp_path: Path) -> None:
     """The program itself, with a broker: kill -9 in the middle, then again, then SIGTERM."""
-    out, broker = tmp_path / "out", RealBroker().start()
+    out, broker = tmp_path / "out", (Mosquitto(tmp_path) if MOSQUITTO else Amqtt()).start()
     listener = Listener(broker.port)
     for number in range(40):
         save(folder / f"{number:03}.png", striped(300 + number))
