@@ -34,6 +34,23 @@ def with_records(function: Command) -> Command:
     return click.argument("where", metavar="WHERE", envvar=ENVIRONMENT)(function)
 
 
+def to_records(function: Command) -> Command:
+    """The options of a command that adds its verdicts to records."""
+    function = click.option(
+        "--pictures",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Where records keep pictures. Default: beside the file; PostgreSQL has none.",
+    )(function)
+    return click.option(
+        "--records",
+        envvar=ENVIRONMENT,
+        show_envvar=True,
+        metavar="WHERE",
+        help="Add every verdict to these records, as andon app keeps them: an SQLite file or a URL (andon[records]).",
+    )(function)
+
+
 def opened(where: str, pictures: Path | None) -> Records:
     """The records that are there already."""
     from andon.records import open_records

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from andon.cli.records import ENVIRONMENT
+from andon.cli.records import to_records
 from andon.errors import SettingsError
 from andon.runtime.server import (
     Address,
@@ -57,10 +57,7 @@ _DEFAULTS = Limits()
               help="How long to wait, when told to stop, for what is in flight.")  # fmt: skip
 @click.option("--monitor", type=click.Path(path_type=Path), metavar="DIR",
               help="Watch each artefact for drift; the states lie in this folder. See: andon monitor")  # fmt: skip
-@click.option("--records", envvar=ENVIRONMENT, show_envvar=True, metavar="WHERE",
-              help="Add every verdict to these records, as andon app keeps them: an SQLite file or a URL (andon[records]).")  # fmt: skip
-@click.option("--pictures", type=click.Path(path_type=Path), metavar="DIR",
-              help="Where records keep pictures. Default: beside the file; PostgreSQL has none.")  # fmt: skip
+@to_records
 @click.option("--tls-certificate", type=click.Path(path_type=Path), metavar="PEM", help="Serve HTTPS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), metavar="PEM", help="The certificate's key.")
 @click.option("-q", "--quiet", is_flag=True, help="Log only what goes wrong.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from andon.cli.common import COLOURS, language_here, shown
-from andon.cli.records import ENVIRONMENT
+from andon.cli.records import to_records
 from andon.cli.watch_plc import camera_source, plc_sinks, require_folder_alone, require_no_folder
 from andon.errors import BusyError, SettingsError
 from andon.files import check_folder, single_writer
@@ -100,19 +100,7 @@ if TYPE_CHECKING:
     metavar="STATE.json",
     help="Watch for drift, as andon inspect does. See: andon monitor",
 )
-@click.option(
-    "--records",
-    envvar=ENVIRONMENT,
-    show_envvar=True,
-    metavar="WHERE",
-    help="Add every verdict to these records, as andon app keeps them: an SQLite file or a URL (andon[records]).",
-)
-@click.option(
-    "--pictures",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where records keep pictures. Default: beside the file; PostgreSQL has none.",
-)
+@to_records
 @click.option("--mqtt", metavar="URL", help="Publish, e.g. mqtt://broker:1883/hall2/line3; mqtts:// for TLS.")
 @click.option(
     "--mqtt-login",
