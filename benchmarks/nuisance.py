@@ -58,7 +58,7 @@ TARGET_RATE = 0.05
 SETTINGS: dict[str, dict[str, Any]] = {
     "patchcore": {},
     "padim": {},
-    "autoencoder": {"width": 4, "latent": 16, "steps": 150},
+    "autoencoder": {"width": 4, "latent": 16, "steps": 150, "score": "peak"},
 }
 ZONES = {  # top, left, bottom, right, fractions of the photograph
     "line": (0.54, 0.27, 0.83, 0.60),

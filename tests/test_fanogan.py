@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from andon.errors import SettingsError
 from andon.features.patches import to_map
-from andon.models.base import Phase
+from andon.models.base import Look, Phase
 from andon.models.fanogan import FAnoGAN
 from andon.models.trained import learning
 from andon.training import train
@@ -101,12 +101,14 @@ def test_each_turn_reaches_its_own_weights_alone() -> None:
 
 
 def test_five_turns_of_the_critic_then_one_of_the_generator_then_the_encoder() -> None:
-    gan, encoding = FAnoGAN(width=2).phases()
+    gan, encoding, look = FAnoGAN(width=2).phases()
     assert isinstance(gan, Phase)
     assert isinstance(encoding, Phase)
-    detector = tiny()
-    assert len(gan.turns) == 6
-    assert [len(phase.turns) for phase in detector.phases()] == [3, 1]
+    assert isinstance(look, Look)
+    assert (len(gan.turns), len(encoding.turns)) == (6, 1)
+    fewer = tiny().phases()[0]
+    assert isinstance(fewer, Phase)
+    assert len(fewer.turns) == 3
 
 
 def test_training_moves_all_networks_and_the_second_phase_the_encoder_alone() -> None:
@@ -120,14 +122,14 @@ def test_training_moves_all_networks_and_the_second_phase_the_encoder_alone() ->
 
     keep("before", 1, 1)
     train(detector, lambda numbers: PARTS[list(numbers)], len(PARTS), keep)
-    before, gan, after = states
+    before, gan, after, looked = states
     moved = [{name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
-             for old, new in ((before, gan), (gan, after))]  # fmt: skip
-    assert moved == [{"generator", "features", "judge"}, {"encoder"}]
+             for old, new in ((before, gan), (gan, after), (after, looked))]  # fmt: skip
+    assert moved == [{"generator", "features", "judge"}, {"encoder"}, {"unusual"}]
 
 
 def test_the_papers_score_is_the_residual_of_image_and_features() -> None:
-    detector = closed(kappa=0.7)
+    detector = closed(kappa=0.7, score="paper")
     with torch.no_grad():
         answer = detector(PARTS)
         for i in range(len(PARTS)):
@@ -160,7 +162,7 @@ def test_a_step_without_slope_leaves_no_hole() -> None:
         ({"side": 48}, "side must be 4 times a power of 2 (32, 64, 128 ...), got 48"),
         ({"side": 4}, "side must be a whole number of at least 8, got 4"),
         ({"critic_turns": 0}, "critic_turns must be a whole number of at least 1, got 0"),
-        ({"score": "z"}, "score must be one of paper, peak, got 'z'"),
+        ({"score": "z"}, "score must be one of ['unusual', 'peak', 'paper'], got 'z'"),
         ({"kappa": -0.1}, "kappa must be a number of at least 0.0, got -0.1"),
     ],
 )

@@ -182,7 +182,7 @@ def test_masked_rounds_are_the_sum(sites: list[Site]) -> None:
 # --- private training -------------------------------------------------------------------------------------------------------------
 
 
-TRAINED = {"width": 2, "latent": 4, "steps": 6, "batch_size": 8, "norm": "group"}
+TRAINED = {"width": 2, "latent": 4, "steps": 6, "batch_size": 8, "norm": "group", "score": "peak"}
 
 
 def test_private_training_goes_through_its_rounds(sites: list[Site], tmp_path: Path) -> None:
@@ -221,6 +221,8 @@ def test_one_image_moves_a_step_by_no_more_than_its_clip(sites: list[Site]) -> N
 def test_what_cannot_be_trained_privately_is_refused() -> None:
     with pytest.raises(SettingsError, match="give the setting norm=group"):
         run(InProcess([]), Plan("autoencoder", {**TRAINED, "norm": "batch"}, SIZE, privacy=MANY))
+    with pytest.raises(SettingsError, match="would be told without noise; give the setting score=peak"):
+        run(InProcess([]), Plan("autoencoder", {**TRAINED, "score": "unusual"}, SIZE, privacy=MANY))
     with pytest.raises(SettingsError, match="stfpm cannot be trained privately; autoencoder can"):
         run(InProcess([]), Plan("stfpm", {"backbone": FakeBackbone()}, SIZE, privacy=MANY))
     with pytest.raises(SettingsError, match="FedProx's term is no image's gradient"):

@@ -345,7 +345,7 @@ def test_rules_that_make_no_sense_are_refused(own_good: list[Tensor]) -> None:
         Plan(rule="median", privacy=Privacy(1.0))
     with pytest.raises(SettingsError, match="statistics of PatchCore are no vectors"):
         run(InProcess([]), Plan("patchcore", {"backbone": FakeBackbone()}, SIZE, rule="median"))
-    private = Plan("autoencoder", {"width": 2, "norm": "group"}, SIZE, privacy=Privacy(1.0))
+    private = Plan("autoencoder", {"width": 2, "norm": "group", "score": "peak"}, SIZE, privacy=Privacy(1.0))
     with pytest.raises(SettingsError, match="noise hides what a check would look at"):
         run(InProcess([]), private, check=own_good)
 

@@ -96,7 +96,7 @@ def test_training_moves_both_sides() -> None:
 
 
 def test_the_map_is_the_blurred_difference_and_the_image_score_that_of_the_codes() -> None:
-    detector = closed()
+    detector = closed(score="paper")
     with torch.no_grad():
         answer = detector(PARTS)
         z, y = detector.make(PARTS)
@@ -116,7 +116,7 @@ def test_the_image_score_can_be_the_maps_largest_value() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"score": "both"}, "score must be one of paper, peak, got 'both'"),
+        ({"score": "both"}, "score must be one of ['unusual', 'peak', 'paper'], got 'both'"),
         ({"contextual_weight": -1}, "contextual_weight must be a number of at least 0.0, got -1"),
         ({"levels": 0}, "levels must be a whole number of at least 1, got 0"),
     ],

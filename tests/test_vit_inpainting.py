@@ -9,8 +9,8 @@ from torch import Tensor
 
 from andon.errors import SettingsError
 from andon.features.attention import FeatureAttention
-from andon.features.blocks import shrink
 from andon.features.gradients import gms_distances
+from andon.features.patches import blur_map
 from andon.features.similarity import ssim
 from andon.models.base import Look
 from andon.models.trained import seeded
@@ -168,13 +168,16 @@ def test_attention_is_softmax_of_scaled_products_of_its_own_queries_and_keys() -
 def test_what_is_usual_is_the_mean_over_all_images_however_they_come() -> None:
     detector, parts = small(), good_parts(5, (48, 64))
     with torch.no_grad():
-        expected = shrink(detector.diff(parts, detector.fill_in(parts)), (64, 64)).mean(0, keepdim=True)
+        expected = detector.unusual.cells(detector.left_over(parts)).mean(0, keepdim=True).double()
+        for score in ("unusual", "peak"):
+            train, look = small(score=score).phases()
+            assert isinstance(look, Look)
         for sizes in ([5], [2, 3], [1, 4]):
             train, look = detector.phases()
             assert isinstance(look, Look)
             for part in parts.split(sizes):
                 look.look(part)
-            torch.testing.assert_close(detector.usual, expected, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(detector.unusual.mean, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_map_is_the_squared_distance_from_what_is_usual() -> None:
@@ -182,9 +185,9 @@ def test_the_map_is_the_squared_distance_from_what_is_usual() -> None:
     detector.observe(parts)
     detector.close()
     with torch.no_grad():
-        diff = detector.diff(parts, detector.fill_in(parts))
+        diff = blur_map(detector.diff(parts, detector.fill_in(parts)), detector.blur_sigma)
         torch.testing.assert_close(detector(parts).anomaly_map, diff**2)
-        detector.usual = torch.full_like(detector.usual, 0.25)
+        detector.unusual.mean.fill_(0.25)
         torch.testing.assert_close(detector(parts).anomaly_map, (diff - 0.25) ** 2)
 
 

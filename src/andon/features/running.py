@@ -9,6 +9,7 @@ Letters: B images, C channels, h and w the grid.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +47,8 @@ class ChannelMoments(nn.Module):
     def add(self, x: Tensor, before: int) -> None:
         """Count ``x`` (B, C, h, w) in, after ``before`` images."""
         x = x.detach().double()
-        _step(self.mean, x.mean((2, 3)).sum(0), len(x), before)
-        _step(self.square, x.square().mean((2, 3)).sum(0), len(x), before)
+        step_mean(self.mean, x.mean((2, 3)).sum(0), len(x), before)
+        step_mean(self.square, x.square().mean((2, 3)).sum(0), len(x), before)
 
     def deviation(self) -> Tensor:
         """The standard deviations (C,) float64, at least ``floor`` times their mean, and 1e-6."""
@@ -83,7 +84,7 @@ class MapQuantiles(nn.Module):
         place = ((x.detach().double().log10() - DECADES[0]) * PER_DECADE).clamp(0, bins - 1).long()
         rows = place.transpose(0, 1).flatten(1) + bins * torch.arange(channels, device=x.device)[:, None]
         counts = torch.bincount(rows.flatten(), minlength=channels * bins)
-        _step(self.histogram, counts.view(channels, bins).double(), len(x), before)
+        step_mean(self.histogram, counts.view(channels, bins).double(), len(x), before)
 
     def quantile(self, q: float) -> Tensor:
         """The ``q`` quantiles (C,) float64. Before any image, 1."""
@@ -96,13 +97,23 @@ class MapQuantiles(nn.Module):
         return torch.where(totals[:, -1:] > 0, quantile, 1.0)[:, 0]
 
 
+class Statistic(Protocol):
+    """What is learnt of maps batch by batch."""
+
+    def reset_parameters(self) -> None:
+        """Forget everything."""
+
+    def add(self, x: Tensor, before: int) -> None:
+        """Count ``x`` (B, C, h, w) in, after ``before`` images."""
+
+
 class Measure:
     """A look at images that begins anew: what ``statistic`` knew is forgotten at the first batch.
 
     ``of``: images (B, 3, H, W) -> (B, C, h, w), what the statistic is of.
     """
 
-    def __init__(self, statistic: ChannelMoments | MapQuantiles, of: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, statistic: Statistic, of: Callable[[Tensor], Tensor]) -> None:
         self.statistic, self.of, self.seen = statistic, of, 0
 
     def __call__(self, images: Tensor) -> None:
@@ -113,6 +124,6 @@ class Measure:
         self.seen += len(images)
 
 
-def _step(mean: Tensor, total: Tensor, count: int, before: int) -> None:
-    """``mean`` over ``before`` items becomes the mean over these and ``count`` more that add up to ``total``."""
+def step_mean(mean: Tensor, total: Tensor, count: int, before: int) -> None:
+    """In place: ``mean`` over ``before`` items becomes the mean over these and ``count`` more that add up to ``total``."""
     mean += (total - count * mean) / (before + count)

@@ -83,13 +83,12 @@ def focal_loss(logits: Tensor, anomaly_mask: Tensor, gamma: float = FOCAL_GAMMA)
     return ((1 - towards.sigmoid()) ** gamma * -F.logsigmoid(towards)).mean()
 
 
-def peak(anomaly_map: Tensor, smoothing: int) -> Tensor:
-    """The greatest mean over ``smoothing`` x ``smoothing`` pixels of a map (B, 1, H, W): (B,).
+def smooth(anomaly_map: Tensor, side: int) -> Tensor:
+    """The means over ``side`` x ``side`` pixels of a map (B, 1, H, W), at the border over the pixels that exist.
 
-    At the border the mean is over the pixels that exist.
+    The same size where ``side`` is odd, else one pixel more a side.
     """
-    smooth = F.avg_pool2d(anomaly_map, smoothing, stride=1, padding=smoothing // 2, count_include_pad=False)
-    return smooth.flatten(1).amax(1)
+    return F.avg_pool2d(anomaly_map, side, stride=1, padding=side // 2, count_include_pad=False)
 
 
 def falling(done: float) -> float:

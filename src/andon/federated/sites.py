@@ -18,7 +18,7 @@ from andon.engine import FitReport, Reader
 from andon.errors import AndonError, DataError, SettingsError
 from andon.federated.privacy.answering import private_contribution
 from andon.federated.privacy.budget import Budget
-from andon.federated.privacy.training import private_training
+from andon.federated.privacy.training import private_training, require_trainable
 from andon.federated.types import Contribution, LocalTraining, Plan, Question, Release, Reply, SiteCalibration
 from andon.federated.wire import expected_of
 from andon.image import Preprocessing
@@ -170,6 +170,8 @@ class Site:
         phase = detector.phases()[int(plain["phase"])]
         paths = self.readable(plan, detector)
         images = Images(paths, loader(self.preprocessing(plan)), workers=self.workers, limit=IMAGE_BYTES)
+        if self.privately(plan):
+            require_trainable(detector, plan)
         if isinstance(phase, Phase):
             part = held_near(share_of(phase, plain["begin"], plain["end"]), plan.proximal)
             train = private_training(plan, self.budget) if self.privately(plan) else self.train

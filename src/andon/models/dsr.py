@@ -6,7 +6,9 @@ Zavrtanik, Kristan, Skočaj 2022, DSR - A dual subspace re-projection network fo
     1. autoencoder   10 l2(I, G(Q)) + 0.25 (l2(F_lo, Q_lo) + l2(F_hi, Q_hi));  the codes K_lo, K_hi follow F
     2. restriction   l2(S_lo(A_lo), Q_lo) + l2(S_hi(A_hi), Q_hi) + 10 l2(I, D(q(S(A)))) + focal(M, M_a)     (eq. 2 to 4)
     3. upsampling    focal(M, U(D, G, M_a)) on images with smudges of one colour
-    score            max of (M_a * f),  f the mean over 21 x 21 pixels;  map = U(D, G, M_a)
+    score            max of (M_a * f),  f a mean over pixels (``score="peak"``);  map = U(D, G, M_a)
+
+The image score here is how unusual U * f is at its most unusual place (:mod:`andon.features.unusual`).
 
 Letters: I a good image, F its features on two grids (lo 1/8 of the image, hi 1/4), Q = q(F) the nearest codes of the
 books K, M a mask of Perlin noise, A the codes Q with others put in where M is, S the subspace restriction modules, D the
@@ -18,9 +20,9 @@ Differences from the paper: the autoencoder is not trained on ImageNet, but on d
 and half, or taken from an earlier fit (``pretrained``); it, its books and all modules are far smaller (``width``,
 ``dimensions`` 128, ``codes`` 4096, ``segment_width`` 64 in the paper), because they run on CPUs; the object-specific
 decoder is a U-Net without skips and then the general decoder's form; one logit in place of two under a softmax, which
-begins by expecting nothing; the upsampling module answers what is to be added to M_a's log-odds, at first nothing; the
-mean over 21 x 21 pixels is at the border over those that exist; good images are not turned unless ``rotation`` says so
-(the code: 90 degrees, four images in ten); far fewer steps.
+begins by expecting nothing; the upsampling module answers what is to be added to M_a's log-odds, at first nothing; f is
+over 9 x 9 pixels (the code: 21 x 21, of images of 256), at the border over those that exist; good images are not turned
+unless ``rotation`` says so (the code: 90 degrees, four images in ten); far fewer steps.
 """
 
 from __future__ import annotations
@@ -36,11 +38,12 @@ from torch import Tensor, nn
 from andon.errors import SettingsError
 from andon.features.planting import as_images, numpy_generator, plant, random_masks, turn
 from andon.features.textures import DRAWN, TextureSource
-from andon.features.unet import UNet, expect_nothing, falling, focal_loss, peak, require_size
+from andon.features.unet import UNet, expect_nothing, falling, focal_loss, require_size, smooth
 from andon.features.vqvae import COMMITMENT, Codebook, QuantisedAutoencoder, picture_decoder, sized
-from andon.models.base import Phase, Scores, State, Turn, adam
+from andon.models.base import Look, Phase, Scores, State, Turn, adam
 from andon.models.checks import number, require_images, whole
-from andon.models.trained import TrainedDetector, learning, redraw
+from andon.models.reconstructing import UNUSUAL, ReconstructingDetector
+from andon.models.trained import learning, redraw
 
 IMAGE_WEIGHT = 10.0  # of the images' l2: the authors' code
 STRENGTH = (0.2, 1.0)  # lambda_s
@@ -49,19 +52,18 @@ TURNED = 0.4  # share of the images that are turned where `rotation` is not 0: t
 SHARES = (0.45, 0.4, 0.15)  # of the steps, for the three phases
 
 
-class DSR(TrainedDetector):
+class DSR(ReconstructingDetector):
     """Scores by two decoders of quantised features, one of which has only ever painted good parts. Gives its picture.
 
     ``width`` channels of the autoencoder, ``dimensions`` of a code, ``codes`` a book, ``residuals`` blocks a part;
     ``segment_width`` channels of the finest level where pictures are compared; ``levels`` of the restriction (comparing
     has one more); ``textures`` "drawn" or a folder of pictures; ``pretrained`` an artefact of DSR (.andon), or the state
     in one (.safetensors), whose autoencoder is taken over, the first phase left out; ``rotation`` degrees by which good
-    images may be turned; ``smoothing`` pixels. ``steps`` are those of all phases together, 9 : 8 : 3.
+    images may be turned; ``score``: "unusual" or "peak" (above); ``smoothing`` pixels: the side of f. ``steps`` are those of all phases together, 9 : 8 : 3.
     """
 
     title = "DSR"
     paper = "Zavrtanik, Kristan, Skočaj 2022, DSR - A dual subspace re-projection network for surface anomaly detection"  # fmt: skip
-    reconstructs = True
     quantises = True
 
     def __init__(
@@ -75,13 +77,15 @@ class DSR(TrainedDetector):
         textures: str | os.PathLike[str] = DRAWN,
         pretrained: str | os.PathLike[str] | None = None,
         rotation: float = 0.0,
-        smoothing: int = 21,
+        smoothing: int = 9,
         steps: int = 1000,
         batch_size: int = 4,
         learning_rate: float = 1e-3,
         seed: int = 0,
+        score: str = UNUSUAL,
     ) -> None:
         super().__init__()
+        self.score_by(score)
         self.width, self.dimensions = whole("width", width, 1), whole("dimensions", dimensions, 1)
         self.codes, self.residuals = whole("codes", codes, 2), whole("residuals", residuals)
         self.segment_width, self.levels = whole("segment_width", segment_width, 1), whole("levels", levels, 1)
@@ -127,8 +131,8 @@ class DSR(TrainedDetector):
         """The losses of the three phases together, (). Training takes them one after the other."""
         return self.autoencoder_loss(images) + self.restriction_loss(images) + self.upsampling_loss(images)
 
-    def phases(self) -> Sequence[Phase]:
-        """The three phases of Adam; without the first where the autoencoder was given."""
+    def phases(self) -> Sequence[Phase | Look]:
+        """The three phases of Adam, without the first where the autoencoder was given; then a look at what is usual."""
         second = [parameter for network in self._second() for parameter in network.parameters()]
         found = [
             ("autoencoder", self.autoencoder_loss, list(self.autoencoder.parameters())),
@@ -139,10 +143,11 @@ class DSR(TrainedDetector):
         if self.pretrained is not None:
             found, shares = found[1:], shares[1:]
         ends = [round(self.steps * sum(shares[:n]) / sum(shares)) for n in range(len(shares) + 1)]
-        return tuple(
+        training = (
             Phase(name, end - start, (Turn(loss, learned, adam(self.learning_rate)),), falling)
             for (name, loss, learned), start, end in zip(found, ends, ends[1:], strict=False)
         )
+        return (*training, *self.looks())
 
     def autoencoder_loss(self, images: Tensor, frozen: State | None = None) -> Tensor:
         """The first phase's, (); every other image gives way to a texture."""
@@ -216,14 +221,23 @@ class DSR(TrainedDetector):
         correction: Tensor = self.refine(_compared(special, general, coarse.sigmoid()))
         return coarse + correction
 
+    def left_over(self, images: Tensor) -> Tensor:
+        """U * f."""
+        return smooth(self._maps(images)[0], self.smoothing)
+
+    def _maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """U and M_a, each (B, 1, H, W), and D."""
+        special, general = self.pictures(images)
+        coarse = self.detect(_compared(special, general))
+        return self.refined(special, general, coarse).sigmoid(), coarse.sigmoid(), special
+
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of ``images`` (B, 3, H, W), and the object-specific decoder's picture."""
         self.require_fitted()
         require_images(images)
-        special, general = self.pictures(images)
-        coarse = self.detect(_compared(special, general))
-        anomaly_map = self.refined(special, general, coarse).sigmoid()
-        return Scores(anomaly_map, peak(coarse.sigmoid(), self.smoothing), special.clamp(0, 1))
+        anomaly_map, coarse, special = self._maps(images)
+        image_score = self.image_score(*(smooth(found, self.smoothing) for found in (anomaly_map, coarse)))
+        return Scores(anomaly_map, image_score, special.clamp(0, 1))
 
 
 def _compared(*pictures: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ H and W the image as it came, Z numbers of noise (``latent``).
 
 One z makes a whole image, as in the paper, so the networks work at one size: an image of any H x W is averaged to
 ``side`` x ``side`` cells first (the paper cuts out 64 x 64 pixels), and the map and G(E(x)) are raised to H x W.
-A is the paper's score of an image, a mean over all of it. The map is blurred; with ``score="peak"``, the image score
-is its largest value instead, which a small defect moves more.
+A is the paper's score of an image, a mean over all of it (``score="paper"``). The map is blurred. The image score here is
+how unusual |x - G(E(x))| is at its most unusual place (:mod:`andon.features.unusual`), which a small defect moves more;
+``score="peak"`` is the map's largest value.
 
 Differences from the paper: convolutions of stride 2 in the critic and the encoder, resampling and one convolution in
 the generator, instead of residual blocks; all turns of a step see the same images, each with noise of its own, and
@@ -36,27 +37,27 @@ from torch import Tensor, nn
 from andon.errors import SettingsError
 from andon.features.blocks import held, judging, shrink, to_size, up
 from andon.features.patches import to_map
-from andon.models.base import Phase, Scores, State, Turn, adam
+from andon.models.base import Look, Phase, Scores, State, Turn, adam
 from andon.models.checks import number, require_images, whole
-from andon.models.trained import TrainedDetector, learning, redraw
+from andon.models.reconstructing import PAPER, UNUSUAL, ReconstructingDetector
+from andon.models.trained import learning, redraw
 
-SCORES = ("paper", "peak")
 COARSEST = 4  # cells a side of the grid on which G begins and D ends
 BETAS = (0.0, 0.9)  # of Adam for the GAN, WGAN-GP's
 
 
-class FAnoGAN(TrainedDetector):
+class FAnoGAN(ReconstructingDetector):
     """Scores by what the best image that a GAN of good parts can make leaves over. Gives that image, too.
 
     ``side`` cells a side that the networks work at: 4 times a power of 2; ``width`` channels at half of it, doubled at
     each halving up to ``8 width``; ``latent`` numbers of noise; ``critic_turns`` of D for one of G; ``penalty``
     lambda; ``kappa``; ``steps`` of the GAN and ``encoder_steps`` after them, at ``learning_rate`` and
-    ``encoder_rate``; ``score``: "paper" or "peak" (above); ``blur_sigma`` pixels.
+    ``encoder_rate``; ``score``: "unusual", "peak" or "paper" (above); ``blur_sigma`` pixels.
     """
 
     title = "f-AnoGAN"
     paper = "Schlegl et al. 2019, f-AnoGAN: Fast Unsupervised Anomaly Detection with Generative Adversarial Networks"
-    reconstructs = True
+    has_paper_score = True
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class FAnoGAN(TrainedDetector):
         critic_turns: int = 5,
         penalty: float = 10.0,
         kappa: float = 1.0,
-        score: str = "paper",
+        score: str = UNUSUAL,
         steps: int = 500,
         encoder_steps: int = 1000,
         batch_size: int = 16,
@@ -76,13 +77,11 @@ class FAnoGAN(TrainedDetector):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.score_by(score)
         self.side, self.levels = _side(side)
         self.width, self.latent = whole("width", width, 1), whole("latent", latent, 1)
         self.critic_turns = whole("critic_turns", critic_turns, 1)
         self.penalty, self.kappa = number("penalty", penalty), number("kappa", kappa)
-        if score not in SCORES:
-            raise SettingsError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
-        self.score = score
         self.steps, self.encoder_steps = whole("steps", steps, 1), whole("encoder_steps", encoder_steps, 1)
         self.batch_size = whole("batch_size", batch_size, 1)
         self.learning_rate = number("learning_rate", learning_rate)
@@ -128,9 +127,9 @@ class FAnoGAN(TrainedDetector):
         """L_E (), of the second phase."""
         x = self.cells(images)
         with learning(self.encoder), held(self.generator, self.features, self.judge):
-            return self._left_over(x, self.generator(self.encoder(x))).mean()
+            return self.distance(x, self.generator(self.encoder(x))).mean()
 
-    def _left_over(self, x: Tensor, y: Tensor) -> Tensor:
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """A (B,): L_E of each image."""
         seen = (x - y).square().flatten(1).mean(1)
         return seen + self.kappa * (self.features(x) - self.features(y)).square().flatten(1).mean(1)
@@ -140,9 +139,9 @@ class FAnoGAN(TrainedDetector):
         like = next(self.generator.parameters())
         return torch.randn(self.critic_turns + 1, count, self.latent, device=like.device)[turn]
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self) -> Sequence[Phase | Look]:
         """The GAN: turns of the critic, then one of the generator; then the encoder, the rate falling for the last
-        fifth."""
+        fifth; then a look at what is usual."""
         gan = adam(self.learning_rate, betas=BETAS)
         critic = [*self.features.parameters(), *self.judge.parameters()]
         turns = [Turn(partial(self.critic_loss, turn=turn), critic, gan) for turn in range(self.critic_turns)]
@@ -151,7 +150,13 @@ class FAnoGAN(TrainedDetector):
         return (
             Phase("gan", self.steps, turns, adversarial=True),
             Phase("encoder", self.encoder_steps, (encoding,), lambda done: 1.0 if done < 0.8 else 0.1),
+            *self.looks(),
         )
+
+    def left_over(self, images: Tensor) -> Tensor:
+        """The map on the ``side`` x ``side`` cells, before it is raised and blurred."""
+        x = self.cells(images)
+        return _apart(x, self.generator(self.encoder(x)))
 
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of ``images`` (B, 3, H, W), and the good part made in their place."""
@@ -160,10 +165,16 @@ class FAnoGAN(TrainedDetector):
         size = (int(images.shape[2]), int(images.shape[3]))
         x = self.cells(images)
         y = self.generator(self.encoder(x))
-        anomaly_map = to_map(0.5 * (x - y).abs().mean(1, keepdim=True), size, self.blur_sigma)
-        peak = self.score == "peak"
-        image_score = anomaly_map.flatten(1).amax(1) if peak else self._left_over(x, y)
+        left_over = _apart(x, y)
+        anomaly_map = to_map(left_over, size, self.blur_sigma)
+        paper = self.score == PAPER
+        image_score = self.distance(x, y) if paper else self.image_score(left_over, anomaly_map)
         return Scores(anomaly_map, image_score, to_size(0.5 + 0.5 * y, size))
+
+
+def _apart(x: Tensor, y: Tensor) -> Tensor:
+    """|x - y| in shares of the range of values, mean over channels: (B, 1, side, side)."""
+    return 0.5 * (x - y).abs().mean(1, keepdim=True)
 
 
 def _side(side: int) -> tuple[int, int]:

@@ -15,9 +15,9 @@ The discriminator D learns to tell x from y by binary cross entropy; the two tak
 Letters: x the image, y the image made, z and z' the codes; B images, H and W the image, h and w the grid of codes,
 Z its channels (``latent``).
 
-What the answers are: the paper scores whole images alone, by A, and so is the image score here (``score="paper"``).
-The map, which the paper does not have, is |x - y|, mean over channels, blurred. ``score="peak"`` takes its largest
-value as image score instead, which a small defect moves more. The two are of different units.
+What the answers are: the paper scores whole images alone, by A (``score="paper"``). The map, which the paper does not
+have, is |x - y|, mean over channels, blurred. The image score here is how unusual |x - y| is at its most unusual place
+(:mod:`andon.features.unusual`), which a small defect moves more; ``score="peak"`` is the map's largest value.
 
 Differences from the paper: fully convolutional (any size): a grid of codes, 1/16 of the image, instead of one of 100
 numbers for an image of 32 or 64 pixels, and D judges every position of a grid of that size; plain resampling and
@@ -33,28 +33,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from andon.errors import SettingsError
 from andon.features.blocks import decoder, doubling, encoder, held, judging, residual, to_size
 from andon.features.patches import blur_map
-from andon.models.base import Phase, Scores, State, Turn, adam
+from andon.models.base import Look, Phase, Scores, State, Turn, adam
 from andon.models.checks import number, require_images, whole
-from andon.models.trained import TrainedDetector, learning, redraw
+from andon.models.reconstructing import PAPER, UNUSUAL, ReconstructingDetector
+from andon.models.trained import learning, redraw
 
-SCORES = ("paper", "peak")
 BETAS = (0.5, 0.999)  # of Adam, the published code's
 
 
-class GANomaly(TrainedDetector):
+class GANomaly(ReconstructingDetector):
     """Scores by how far the code of an image is from the code of the image made from it. Gives that image, too.
 
     ``width`` channels at the first halving, doubled at each up to ``8 width``; ``levels`` halvings up to the codes of
     ``latent`` channels; ``adversarial_weight``, ``contextual_weight``, ``code_weight``: w_adv, w_con, w_enc;
-    ``score``: "paper" or "peak" (above); ``blur_sigma`` pixels.
+    ``score``: "unusual", "peak" or "paper" (above); ``blur_sigma`` pixels.
     """
 
     title = "GANomaly"
     paper = "Akcay et al. 2018, GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training"
-    reconstructs = True
+    has_paper_score = True
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class GANomaly(TrainedDetector):
         adversarial_weight: float = 1.0,
         contextual_weight: float = 50.0,
         code_weight: float = 1.0,
-        score: str = "paper",
+        score: str = UNUSUAL,
         steps: int = 800,
         batch_size: int = 8,
         learning_rate: float = 1e-3,
@@ -72,14 +71,12 @@ class GANomaly(TrainedDetector):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.score_by(score)
         self.width, self.latent = whole("width", width, 1), whole("latent", latent, 1)
         self.levels = whole("levels", levels, 1)
         self.adversarial_weight = number("adversarial_weight", adversarial_weight)
         self.contextual_weight = number("contextual_weight", contextual_weight)
         self.code_weight = number("code_weight", code_weight)
-        if score not in SCORES:
-            raise SettingsError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
-        self.score = score
         self.steps, self.batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
         self.learning_rate = number("learning_rate", learning_rate)
         self.blur_sigma, self.seed = number("blur_sigma", blur_sigma), whole("seed", seed)
@@ -140,23 +137,28 @@ class GANomaly(TrainedDetector):
             made = self.judge(self.features(y - 0.5))
         return 0.5 * (F.softplus(-real).mean() + F.softplus(made).mean())
 
-    def phases(self) -> Sequence[Phase]:
-        """One phase: a turn of D, a turn of the generator and E; Adam, the rates falling tenfold for the last fifth."""
+    def phases(self) -> Sequence[Phase | Look]:
+        """One phase: a turn of D, a turn of the generator and E; Adam, the rates falling tenfold for the last fifth. Then
+        a look at what is usual."""
         optimiser = adam(self.learning_rate, betas=BETAS)
         turns = (
             Turn(self.judges_loss, [p for net in self.judges for p in net.parameters()], optimiser),
             Turn(self.loss, [p for net in self.makers for p in net.parameters()], optimiser),
         )
-        return (Phase("train", self.steps, turns, lambda done: 1.0 if done < 0.8 else 0.1, adversarial=True),)
+        train = Phase("train", self.steps, turns, lambda done: 1.0 if done < 0.8 else 0.1, adversarial=True)
+        return (train, *self.looks())
+
+    def left_over(self, images: Tensor) -> Tensor:
+        """The map before the blur."""
+        return residual(images, self.make(images)[1])
 
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of ``images`` (B, 3, H, W), and the image made."""
         self.require_fitted()
         require_images(images)
         z, y = self.make(images)
-        anomaly_map = blur_map(residual(images, y), self.blur_sigma)
-        peak = self.score == "peak"
-        image_score = (
-            anomaly_map.flatten(1).amax(1) if peak else (z - self.code_again(y)).abs().flatten(1).mean(1)
-        )
-        return Scores(anomaly_map, image_score, y)
+        left_over = residual(images, y)
+        anomaly_map = blur_map(left_over, self.blur_sigma)
+        if self.score == PAPER:
+            return Scores(anomaly_map, (z - self.code_again(y)).abs().flatten(1).mean(1), y)
+        return Scores(anomaly_map, self.image_score(left_over, anomaly_map), y)

@@ -30,14 +30,15 @@ from andon.features.gradients import gms_distances
 from andon.features.patches import blur_map
 from andon.features.similarity import ssim
 from andon.features.unet import UNet, require_size
-from andon.models.base import Phase, Scores, State, Turn, adam
+from andon.models.base import Look, Phase, Scores, State, Turn, adam
 from andon.models.checks import number, require_images, whole
-from andon.models.trained import TrainedDetector, learning, redraw
+from andon.models.reconstructing import UNUSUAL, ReconstructingDetector
+from andon.models.trained import learning, redraw
 
 TILE = 32  # cells a side of the pattern that is tiled at test time
 
 
-class RIAD(TrainedDetector):
+class RIAD(ReconstructingDetector):
     """Scores by how the edges of each region differ from what its surroundings let expect. Gives the reconstruction.
 
     ``sizes``: K, the sides of the cells in pixels (paper: 2, 4, 8, 16); ``sets``: n (paper: 3). An image goes through
@@ -48,7 +49,6 @@ class RIAD(TrainedDetector):
 
     title = "RIAD"
     paper = "Zavrtanik et al. 2021, Reconstruction by inpainting for visual anomaly detection"
-    reconstructs = True
     pattern: Tensor  # (|K|, T, T) uint8: the set of each cell at test time
 
     def __init__(
@@ -63,8 +63,10 @@ class RIAD(TrainedDetector):
         learning_rate: float = 1e-3,
         blur_sigma: float = 6.0,
         seed: int = 0,
+        score: str = UNUSUAL,
     ) -> None:
         super().__init__()
+        self.score_by(score)
         self.sizes, self.sets = _sizes(sizes), whole("sets", sets, 2)
         self.width, self.levels = whole("width", width, 1), whole("levels", levels, 1)
         self.fold = whole("fold", fold, 1)
@@ -107,23 +109,34 @@ class RIAD(TrainedDetector):
         edges = torch.stack([distance.mean() for distance in gms_distances(images, y)]).mean()
         return F.mse_loss(y, images) + (1 - ssim(images, y)).mean() + edges
 
-    def phases(self) -> Sequence[Phase]:
-        """One phase of Adam, the rate falling tenfold for the last sixth (paper: epoch 250 of 300)."""
+    def phases(self) -> Sequence[Phase | Look]:
+        """One phase of Adam, the rate falling tenfold for the last sixth (paper: epoch 250 of 300); then a look at what is
+        usual."""
         turn = Turn(self.loss, list(self.parameters()), adam(self.learning_rate))
-        return (Phase("train", self.steps, (turn,), lambda done: 1.0 if done < 5 / 6 else 0.1),)
+        train = Phase("train", self.steps, (turn,), lambda done: 1.0 if done < 5 / 6 else 0.1)
+        return (train, *self.looks())
 
-    def forward(self, images: Tensor) -> Scores:
-        """Raw scores of ``images`` (B, 3, H, W), and their reconstruction: the mean over ``sizes``."""
-        self.require_fitted()
-        require_images(images)
+    def left_over(self, images: Tensor) -> Tensor:
+        """The map before the blur."""
+        return self._compared(images)[0]
+
+    def _compared(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The map before the blur (B, 1, H, W), and y, both means over ``sizes``."""
         size = (int(images.shape[2]), int(images.shape[3]))
         filled = [
             self.fill_in(images, _tiled(self.pattern[i], -(-size[0] // k), -(-size[1] // k)), k)
             for i, k in enumerate(self.sizes)
         ]
         maps = [_raised(gms_distances(images, y), size) for y in filled]
-        anomaly_map = blur_map(torch.stack(maps).mean(0), self.blur_sigma)
-        return Scores(anomaly_map, anomaly_map.flatten(1).amax(1), torch.stack(filled).mean(0).clamp(0, 1))
+        return torch.stack(maps).mean(0), torch.stack(filled).mean(0)
+
+    def forward(self, images: Tensor) -> Scores:
+        """Raw scores of ``images`` (B, 3, H, W), and their reconstruction: the mean over ``sizes``."""
+        self.require_fitted()
+        require_images(images)
+        left_over, y = self._compared(images)
+        anomaly_map = blur_map(left_over, self.blur_sigma)
+        return Scores(anomaly_map, self.image_score(left_over, anomaly_map), y.clamp(0, 1))
 
 
 def deal(rows: int, columns: int, sets: int) -> Tensor:

@@ -9,6 +9,7 @@ S. Albarqouni, N. Navab 2018, Deep Autoencoding Models for Unsupervised Anomaly 
     KL   = 1/2 sum (mu^2 + sigma^2 - 1 - log sigma^2)                                          (appendix B, negative)
     loss = 1/2 log mean (x - y)^2 + beta KL / (3 H W)
     map  = s (1 - SSIM(x, y)) + (1 - s) |x - y|, mean over channels, + k KL of the position; blurred
+    image: how unusual the map is at its most unusual place (andon.features.unusual), or its largest value
 
 For beta = 1 the loss is the negative lower bound (eq. 10) divided by the values of the image, up to a constant, with
 Gaussian values of one variance, which is put where it is best: at the mean squared error (O. Rybkin, K. Daniilidis,
@@ -19,8 +20,7 @@ h and w the grid of codes, Z its channels (``latent``).
 
 Differences from the papers: scoring takes z = mu, one answer instead of a mean over L draws, so the map is a residual,
 not a reconstruction probability; one variance for all pixels; codes on a grid of 1/16 of the image, as in Baur et al.,
-not one vector; the image score is the maximum of the map (An & Cho: the sum over the pixels, under which a small defect
-drowns).
+not one vector; the image score is that of one place (An & Cho: the sum over the pixels, under which a small defect drowns).
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from torch import Tensor
 
 from andon.features.blocks import decoder, doubling, encoder, residual, to_size
 from andon.features.patches import blur_map
-from andon.models.base import Phase, Scores, State, Turn, adam
+from andon.models.base import Look, Phase, Scores, State, Turn, adam
 from andon.models.checks import number, require_images, share, whole
-from andon.models.trained import TrainedDetector, learning, redraw
+from andon.models.reconstructing import UNUSUAL, ReconstructingDetector
+from andon.models.trained import learning, redraw
 
 LOG_VARIANCE = 12.0  # |log sigma^2| is kept below, so that its exponential stays finite
 FLOOR = (
@@ -42,17 +43,16 @@ FLOOR = (
 )
 
 
-class VAE(TrainedDetector):
+class VAE(ReconstructingDetector):
     """Scores by what is left over after a probabilistic bottleneck. Gives the reconstruction, too.
 
     ``width`` channels at the first halving, doubled at each up to ``8 width``; ``levels`` halvings up to the codes of
     ``latent`` channels; ``beta`` weighs KL in the loss; ``ssim_share`` in [0, 1] of structural similarity in the map;
-    ``kl_weight`` of KL in the map; ``blur_sigma`` pixels.
+    ``kl_weight`` of KL in the map; ``blur_sigma`` pixels; ``score``: "unusual" or "peak" (:class:`ReconstructingDetector`).
     """
 
     title = "VAE"
     paper = "Kingma and Welling 2014, Auto-Encoding Variational Bayes; An and Cho 2015; Baur et al. 2018"
-    reconstructs = True
 
     def __init__(
         self,
@@ -67,8 +67,10 @@ class VAE(TrainedDetector):
         learning_rate: float = 1e-3,
         blur_sigma: float = 4.0,
         seed: int = 0,
+        score: str = UNUSUAL,
     ) -> None:
         super().__init__()
+        self.score_by(score)
         self.width, self.latent = whole("width", width, 1), whole("latent", latent, 1)
         self.levels, self.beta = whole("levels", levels, 1), number("beta", beta)
         self.ssim_share, self.kl_weight = share("ssim_share", ssim_share), number("kl_weight", kl_weight)
@@ -101,23 +103,33 @@ class VAE(TrainedDetector):
         distortion = 0.5 * torch.log((images - y).square().mean() + FLOOR)
         return distortion + self.beta * divergence(mu, log_variance).sum() / images.numel()
 
-    def phases(self) -> Sequence[Phase]:
-        """One phase of Adam, the rate falling tenfold for the last fifth."""
+    def phases(self) -> Sequence[Phase | Look]:
+        """One phase of Adam, the rate falling tenfold for the last fifth; then a look at what is usual."""
         turn = Turn(self.loss, list(self.parameters()), adam(self.learning_rate))
-        return (Phase("train", self.steps, (turn,), lambda done: 1.0 if done < 0.8 else 0.1),)
+        train = Phase("train", self.steps, (turn,), lambda done: 1.0 if done < 0.8 else 0.1)
+        return (train, *self.looks())
+
+    def left_over(self, images: Tensor) -> Tensor:
+        """The map before the blur."""
+        return self._compared(images)[0]
+
+    def _compared(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The map before the blur (B, 1, H, W), and y."""
+        size = (int(images.shape[2]), int(images.shape[3]))
+        mu, log_variance = self.code(images)
+        y = self.decode(mu, size)
+        left_over = residual(images, y, self.ssim_share)
+        if self.kl_weight:
+            left_over = left_over + self.kl_weight * to_size(divergence(mu, log_variance), size)
+        return left_over, y
 
     def forward(self, images: Tensor) -> Scores:
         """Raw scores of ``images`` (B, 3, H, W), and their reconstruction from the mean code."""
         self.require_fitted()
         require_images(images)
-        size = (int(images.shape[2]), int(images.shape[3]))
-        mu, log_variance = self.code(images)
-        y = self.decode(mu, size)
-        anomaly_map = residual(images, y, self.ssim_share)
-        if self.kl_weight:
-            anomaly_map = anomaly_map + self.kl_weight * to_size(divergence(mu, log_variance), size)
-        anomaly_map = blur_map(anomaly_map, self.blur_sigma)
-        return Scores(anomaly_map, anomaly_map.flatten(1).amax(1), y.clamp(0, 1))
+        left_over, y = self._compared(images)
+        anomaly_map = blur_map(left_over, self.blur_sigma)
+        return Scores(anomaly_map, self.image_score(left_over, anomaly_map), y.clamp(0, 1))
 
 
 def divergence(mu: Tensor, log_variance: Tensor) -> Tensor:

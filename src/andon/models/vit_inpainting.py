@@ -10,8 +10,11 @@ J. Pirnay, K. Chai, "Inpainting Transformer for Anomaly Detection", ICIAP 2022 (
     diff    = 1 - MSGMS(x, y) of the whole image, each patch filled in once, smoothed
     map     = (diff(x) - mean of diff over the training images)^2;   image: its maximum                     (section 3.3)
 
+The image score here is how unusual diff is, before it is smoothed, at its most unusual place
+(:mod:`andon.features.unusual`); ``score="peak"`` is the paper's.
+
 Letters: x the image, y the image filled in, K ``patch``, L ``window``, D ``width``, n ``heads``, s ``spacing``;
-B images, H and W the image, M and N its rows and columns of patches, G cells a side of the mean of diff.
+B images, H and W the image, M and N its rows and columns of patches.
 
 Differences from the paper. It covers one patch of a window and averages the tokens to fill it in; here every s-th
 patch of every s-th row is covered at once, each filled in from its own token: s^2 passes do a whole image, a patch
@@ -19,7 +22,7 @@ still sees its eight neighbours, and training has many covered patches a window.
 time (the paper's: one a patch, as central as the border allows); each patch is taken from the one where it is most
 central. Images are taken less their mean, and f starts as sines and cosines of row and column: both spare a short
 training what takes the paper's long one millions of windows to find out. f is a grid read bilinearly, the mean image
-is kept on 2 G x 2 G cells and the mean of diff on G x G, so that images may have any size. Narrower and shallower,
+is kept on 128 x 128 cells and the mean of diff on 64 x 64, so that images may have any size. Narrower and shallower,
 without early stopping of its own; Adam with a rising and falling rate instead of 1e-4.
 """
 
@@ -36,35 +39,34 @@ from torch import Tensor, nn
 
 from andon.errors import SettingsError
 from andon.features.attention import Block, FeatureAttention, Positions, as_tokens
-from andon.features.blocks import shrink
+from andon.features.blocks import shrink, to_size
 from andon.features.gradients import gms_distances
 from andon.features.patches import blur_map
 from andon.features.similarity import ssim
 from andon.features.stable import rise_and_fall
 from andon.models.base import Look, Phase, Scores, State, Turn, adam
 from andon.models.checks import number, require_images, whole
-from andon.models.trained import TrainedDetector, learning, redraw
+from andon.models.reconstructing import UNUSUAL, ReconstructingDetector
+from andon.models.trained import learning, redraw
 
 EDGES, STRUCTURE = 0.01, 0.01  # a and b
 SCALES = 3  # of MSGMS
-CELLS = 64  # G
+CELLS = 128  # a side of the mean image
 WARM_UP, LAST_RATE = 0.05, 0.05  # share of the training in which the rate rises; of the rate, at the end
 
 
-class ViTInpainting(TrainedDetector):
+class ViTInpainting(ReconstructingDetector):
     """Scores by how the edges of each patch differ from what its surroundings let expect. Gives the reconstruction.
 
     ``patch``: K, pixels a side, at least 8 (paper: 16). ``window``: L, patches a side (paper: 7). ``spacing``: s, every
     how manieth patch a side is covered at once, at least 2: s^2 passes an image. ``width`` (paper: 512), ``depth``
     blocks (paper: 13), ``heads`` (paper: 8). ``steps`` of ``batch_size`` windows (paper: 600 an image and epoch, until a
-    held-out loss stops falling, batches of 256). ``blur_sigma``: pixels of the smoothing.
+    held-out loss stops falling, batches of 256). ``blur_sigma``: pixels of the smoothing. ``score``: "unusual" or "peak".
     """
 
     title = "ViT inpainting"
     paper = "Pirnay and Chai 2022, Inpainting Transformer for Anomaly Detection"
-    reconstructs = True
-    centre: Tensor  # (1, 3, 2 G, 2 G) float64: the mean of the images observed
-    usual: Tensor  # (1, 1, G, G) float32: the mean of diff over the training images
+    centre: Tensor  # (1, 3, cells, cells) float64: the mean of the images observed
 
     def __init__(
         self,
@@ -79,8 +81,10 @@ class ViTInpainting(TrainedDetector):
         learning_rate: float = 1e-3,
         blur_sigma: float = 6.0,
         seed: int = 0,
+        score: str = UNUSUAL,
     ) -> None:
         super().__init__()
+        self.score_by(score)
         self.patch, self.window = whole("patch", patch, 8), whole("window", window, 3)
         self.spacing = whole("spacing", spacing, 2)
         self.width, self.depth = whole("width", width, 2), whole("depth", depth, 1)
@@ -94,8 +98,7 @@ class ViTInpainting(TrainedDetector):
         self.covered = nn.Parameter(torch.zeros(width))  # x_inpaint
         self.blocks = nn.ModuleList(Block(width, FeatureAttention(width, heads)) for _ in range(depth))
         self.norm, self.pixels = nn.LayerNorm(width), nn.Linear(width, 3 * patch**2)
-        self.register_buffer("centre", torch.zeros(1, 3, 2 * CELLS, 2 * CELLS, dtype=torch.float64))
-        self.register_buffer("usual", torch.zeros(1, 1, CELLS, CELLS))
+        self.register_buffer("centre", torch.zeros(1, 3, CELLS, CELLS, dtype=torch.float64))
         self.reset()
 
     @property
@@ -109,11 +112,11 @@ class ViTInpainting(TrainedDetector):
         nn.init.trunc_normal_(self.covered, std=0.02)
         nn.init.zeros_(self.pixels.weight)  # so that training starts from the mean image
         nn.init.zeros_(self.pixels.bias)
-        self.centre, self.usual = torch.zeros_like(self.centre), torch.zeros_like(self.usual)
+        self.centre = torch.zeros_like(self.centre)
 
     def look(self, images: Tensor) -> None:
         """Add ``images`` to the mean image."""
-        cells = shrink(images.double(), (2 * CELLS, 2 * CELLS))
+        cells = shrink(images.double(), (CELLS, CELLS))
         step = (cells.sum(0) - len(images) * self.centre) / (self.images_seen + len(images))
         self.centre = self.centre + step
 
@@ -198,17 +201,25 @@ class ViTInpainting(TrainedDetector):
         )
 
     def diff(self, x: Tensor, y: Tensor) -> Tensor:
-        """diff (B, 1, H, W) of images x and y (B, 3, H, W)."""
+        """diff (B, 1, H, W) of images x and y (B, 3, H, W), before it is smoothed."""
         size = (int(x.shape[2]), int(x.shape[3]))
         maps = gms_distances(x, y, SCALES)
         raised = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps]
-        return blur_map(torch.stack(raised).mean(0), self.blur_sigma)
+        return torch.stack(raised).mean(0)
 
     def phases(self) -> Sequence[Phase | Look]:
         """Adam, the rate rising and then falling along a cosine; then a look at what is usual."""
         turn = Turn(self.loss, list(self.parameters()), adam(self.learning_rate))
         train = Phase("train", self.steps, (turn,), self._rate)
-        return train, Look("mean", _Mean(self))
+        return (train, *self.looks())
+
+    def looks(self) -> tuple[Look, ...]:
+        """The look at what is usual, which the map needs, whatever the score is."""
+        return (self.look_at_usual(),)
+
+    def left_over(self, images: Tensor) -> Tensor:
+        """diff before it is smoothed."""
+        return self.diff(images, self.fill_in(images))
 
     def _rate(self, done: float) -> float:
         return rise_and_fall(done + 1 / self.steps, WARM_UP, LAST_RATE)
@@ -219,9 +230,10 @@ class ViTInpainting(TrainedDetector):
         require_images(images)
         y = self.fill_in(images)
         size = (int(images.shape[2]), int(images.shape[3]))
-        usual = F.interpolate(self.usual, size=size, mode="bilinear", align_corners=False)
-        anomaly_map = (self.diff(images, y) - usual).square()
-        return Scores(anomaly_map, anomaly_map.flatten(1).amax(1), y.clamp(0, 1))
+        usual = self.unusual.mean.float()  # on G x G cells
+        left_over = self.diff(images, y)
+        anomaly_map = blur_map(left_over - to_size(usual, size), self.blur_sigma).square()
+        return Scores(anomaly_map, self.image_score(left_over, anomaly_map), y.clamp(0, 1))
 
 
 class Window(NamedTuple):
@@ -254,20 +266,6 @@ def lattice(rows: int, columns: int, spacing: int, *, like: Tensor) -> Tensor:
     c = torch.arange(columns, device=like.device)[None] % spacing
     which = r * spacing + c
     return torch.stack([which == i for i in range(spacing**2)])[:, None]
-
-
-class _Mean:
-    """Takes the mean of a detector's diff over the images that it is shown."""
-
-    def __init__(self, detector: ViTInpainting) -> None:
-        self.detector, self.count = detector, 0
-
-    def __call__(self, images: Tensor) -> None:
-        detector = self.detector
-        cells = shrink(detector.diff(images, detector.fill_in(images)), (CELLS, CELLS))
-        self.count += len(images)
-        step = (cells.sum(0) - len(images) * detector.usual) / self.count
-        detector.usual = detector.usual + step
 
 
 def drawn(count: int, length: int) -> slice:

@@ -6,7 +6,7 @@ expected number of images. z is the one with which all steps of the fit come to 
 images a site has counts as known. Which images a step takes and the noise are drawn from the system's random source.
 
 No image may touch another's gradient, so batch normalisation is out (``norm="group"``), and so is FedProx's term, which is
-not any image's. Only the autoencoder is trained so: the other methods look at all images before, in ways that tell.
+not any image's; so is the look at what is usual after the training (``score="peak"``). Only the autoencoder is trained so: the other methods look at all images before, in ways that tell.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from andon.federated.privacy.budget import Budget
 from andon.federated.types import LocalTraining, Plan, Privacy
 from andon.models.autoencoder import Autoencoder
 from andon.models.base import Detector, Phase, Turn
+from andon.models.reconstructing import PEAK
 from andon.training import Pick, Source
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ def require_trainable(detector: Detector, plan: Plan) -> None:
         raise SettingsError(
             "batch normalisation mixes the images of a batch, so that no image's gradient is its own; give the setting "
             "norm=group"
+        )
+    if detector.score != PEAK:
+        raise SettingsError(
+            "what the training images leave over at each place would be told without noise; give the setting score=peak"
         )
     if plan.proximal:
         raise SettingsError("FedProx's term is no image's gradient and would not be hidden; give proximal=0")
