@@ -40,6 +40,7 @@ from andon.runtime.predictor import Predictor
 METHODS = ("patchcore", "padim", "efficientad", "reverse_distillation")
 TRAINED = ("efficientad", "reverse_distillation")
 TOGETHER = 8  # images in one run
+PRODUCTS = ("Gemm", "MatMul", "MatMulInteger")
 COLUMNS = {
     "open_ms": "open ms", "first_ms": "first", "p50_ms": "p50", "p99_ms": "p99", "graph_ms": "graph", "together_ms": f"{TOGETHER} at once",
     "resident_mb": "MB", "artifact_mb": "artefact MB", "gmac": "GMAC", "gflops": "GFLOP/s", "image_auroc": "AUROC", "aupro_30": "AUPRO",
@@ -152,7 +153,7 @@ def multiply_adds(model: bytes) -> int:
     for node in graph.node:
         if node.op_type == "Conv" and node.input[1] in shapes:
             total += int(np.prod(shapes[node.output[0]]) * np.prod(shapes[node.input[1]][1:]))
-        elif node.op_type in ("Gemm", "MatMul") and node.input[0] in shapes and node.output[0] in shapes:
+        elif node.op_type in PRODUCTS and node.input[0] in shapes and node.output[0] in shapes:
             total += int(np.prod(shapes[node.output[0]]) * inner(node, shapes[node.input[0]]))
     return total
 
@@ -365,17 +366,19 @@ def by_kind(found: list[Row]) -> list[tuple[str, float]]:
 def parts(found: list[Row]) -> dict[str, float]:
     """Milliseconds of PatchCore's backbone (with its patches), of the search with the image score, and of the map.
 
-    The search begins with the first product of matrices; the map's two products alone have four dimensions.
+    The search begins with the first product of matrices, or with what makes bytes for it; the map's two products alone
+    have four dimensions.
     """
     products = [
-        k
-        for k, node in enumerate(found)
-        if node["kind"] in ("Gemm", "MatMul", "FusedMatMul") and node["rank"] == 2
+        k for k, node in enumerate(found) if node["kind"] in (*PRODUCTS, "FusedMatMul") and node["rank"] == 2
     ]
+    start = products[0]
+    while found[start - 1]["kind"] in ("Sub", "QuantizeLinear", "Expand", "Concat"):
+        start -= 1
     cost = {"backbone": 0.0, "search": 0.0, "map": 0.0}
     for k, node in enumerate(found):
         is_map = "MatMul" in node["kind"] and node["rank"] == 4
-        cost["map" if is_map else "search" if k >= products[0] else "backbone"] += node["ms"]
+        cost["map" if is_map else "search" if k >= start else "backbone"] += node["ms"]
     return cost
 
 

@@ -1,11 +1,11 @@
-"""PatchCore's search: rows of the memory bank, and the directions along which patches are compared with them.
+"""PatchCore's search: in two stages or exact, rows of the memory bank, directions along which patches are compared.
 
     python benchmarks/search.py ../shared/data/mvtec_transistor [...] [--rows 500 1000 2000 4000] [--directions 96 64 48 32] \
         [--size 256] [--images 40] [--results benchmarks/results/search.json]
 
 Each set is fitted once with the largest bank: the greedy choice takes its centres in order, so a smaller bank is the
-beginning of a larger one. Curves: every number of rows along all directions, and every number of directions with the
-default number of rows. *variance*: share of the bank's variance that lies along the directions; *other row*: share of patches
+beginning of a larger one. Curves, all exact: every number of rows along all directions, and every number of directions with
+the default number of rows; beside them the two stages, with the default number. *variance*: share of the bank's variance that lies along the directions; *other row*: share of patches
 for which another row than along all directions is the nearest. Accuracy on all test images, at
 the network's size. What the searches cost: benchmarks/latency.py.
 """
@@ -34,7 +34,8 @@ from andon.types import Sample
 
 FIGURES = {"image_auroc": "image AUROC", "image_ap": "AP", "aupro_30": "AUPRO"}
 DEFAULT_ROWS = 2000
-PAGE = """# PatchCore's search: rows of the bank, and directions
+SEARCHES = {"exact": "exact", "two_stage": "two stages"}
+PAGE = """# PatchCore's search: two stages, rows of the bank, and directions
 
 {date}, torch {torch}, made by
 
@@ -51,7 +52,7 @@ def main() -> int:
     known = json.loads(options.results.read_text()) if options.results and options.results.exists() else {}
     for root in options.roots:
         known |= {
-            f"{root.name} {row['rows']} {row['directions']}": row | {"set": root.name}
+            f"{root.name} {row['rows']} {row['directions']} {row['search']}": row | {"set": root.name}
             for row in study(root, options)
         }
         if options.results:
@@ -89,21 +90,26 @@ def study(root: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     rows = max(options.rows)
     largest = PatchCore(bank_limit=rows, coreset_fraction=1.0, buffer_limit=max(200_000, 2 * rows))
     fit(largest, [s.path for s in train], reader)
-    cells = [(count, 0) for count in options.rows] + [(DEFAULT_ROWS, count) for count in options.directions]
+    cells = [(count, 0, "exact") for count in options.rows]
+    cells += [(DEFAULT_ROWS, 0, "two_stage")]
+    cells += [(DEFAULT_ROWS, count, "exact") for count in options.directions]
     detectors = {cell: shortened(largest, *cell) for cell in dict.fromkeys(cells)}
     answers = scored(detectors, [s.path for s in test], reader)
-    exact = answers.get((DEFAULT_ROWS, 0))
-    for (count, directions), found in answers.items():
+    exact = answers.get((DEFAULT_ROWS, 0, "exact"))
+    for (count, directions, search), found in answers.items():
         known = {s.path: (found.scores[k], found.maps[k]) for k, s in enumerate(test)}
         judged = evaluate(test, lambda s, known=known: known[s.path], channels=read_channels, bootstrap=0,
                           size=(options.size, options.size))  # fmt: skip
         figures = {name: judged.groups["all"][name].value for name in FIGURES}
         apart = (
-            compared(detectors[count, directions], found, exact) if exact and count == DEFAULT_ROWS else {}
+            compared(detectors[count, directions, search], found, exact)
+            if exact and count == DEFAULT_ROWS
+            else {}
         )
         yield {
             "rows": count,
             "directions": directions,
+            "search": search,
             **figures,
             **apart,
             "train": len(train),
@@ -120,9 +126,9 @@ class Found:
         self.indices: list[NDArray[np.int64]] = []
 
 
-def shortened(largest: PatchCore, rows: int, directions: int) -> PatchCore:
-    """``largest`` with the first ``rows`` of its bank, and a search by ``directions``."""
-    detector = PatchCore(backbone=largest.backbone, bank_limit=rows, dimensions=directions)
+def shortened(largest: PatchCore, rows: int, directions: int, search: str) -> PatchCore:
+    """``largest`` with the first ``rows`` of its bank, and a ``search`` along ``directions``."""
+    detector = PatchCore(backbone=largest.backbone, bank_limit=rows, dimensions=directions, search=search)
     detector.load_statistics({
         "patches": largest.memory_bank[:rows], "seen": torch.tensor(1), "patches_seen": torch.tensor(10**9)
     })  # fmt: skip
@@ -171,14 +177,23 @@ def keep(known: dict[str, dict[str, Any]], path: Path) -> None:
 
 def table(known: dict[str, dict[str, Any]]) -> str:
     """In Markdown, a line a cell."""
-    head = ["set", "rows", "directions", *FIGURES.values(), "variance %", "other row %"]
+    head = ["set", "search", "rows", "directions", *FIGURES.values(), "variance %", "other row %"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in known.values():
         apart = [f"{row[name]:.2f}" if name in row else "" for name in ("variance", "other")]
         figures = ["none" if row[name] is None else f"{row[name]:.4f}" for name in FIGURES]
         lines.append(
             "| "
-            + " | ".join([row["set"], str(row["rows"]), str(row["directions"] or "all"), *figures, *apart])
+            + " | ".join(
+                [
+                    row["set"],
+                    SEARCHES[row["search"]],
+                    str(row["rows"]),
+                    str(row["directions"] or "all"),
+                    *figures,
+                    *apart,
+                ]
+            )
             + " |"
         )
     return "\n".join(lines)

@@ -76,7 +76,7 @@ def test_the_bank_is_a_fraction_of_what_was_seen_up_to_its_limit(
 
 
 def test_every_image_seen_scores_zero_against_a_whole_bank() -> None:
-    detector = fitted(coreset_fraction=1.0, bank_limit=50_000)
+    detector = fitted(coreset_fraction=1.0, bank_limit=50_000, search="exact")
     assert float(detector(PARTS).anomaly_map.abs().max()) < 1e-5
 
 

@@ -72,7 +72,7 @@ def test_the_share_with_the_largest_weights_is_discarded() -> None:
 
 def test_a_planted_defect_is_not_in_the_bank() -> None:
     """The image that the defect is on scores, although the detector saw it; without the option it does not."""
-    whole = {"coreset_fraction": 1.0, "bank_limit": 50_000, "buffer_limit": 200_000}
+    whole = {"coreset_fraction": 1.0, "bank_limit": 50_000, "buffer_limit": 200_000, "search": "exact"}
     scores = {share: fitted(odd_patches=share, **whole)(NOISY).image_score for share in (0.0, 0.1)}
     assert float(scores[0.0].max()) < 1e-4
     assert float(scores[0.1][-2:].min()) > float(scores[0.1][:-2].max())

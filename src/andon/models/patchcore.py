@@ -17,6 +17,8 @@ What we do differently:
   STOC 1997), whose distance only ever grows (docs/scale.md has what it costs in coverage and accuracy).
 - Eq. 7 is kept as printed, exponentials of unscaled distances. The authors' code leaves it out (score = s*). With b
   neighbours, m* among them, the factor lies between 1 - 1/b and 1. ``neighbours=1`` switches it off.
+- A patch's nearest row is looked for in two stages; rarely, another row that is nearly as near is found. ``search="exact"``
+  finds the nearest always.
 - ``dimensions`` above 0 compares patches along so many principal directions of the bank, and by nothing else.
 
 ``odd_patches`` above 0 makes it SoftPatch (X. Jiang et al., "SoftPatch: Unsupervised Anomaly Detection with Noisy Data",
@@ -43,8 +45,11 @@ from andon.errors import ArtifactError, DataError, NotFittedError, SettingsError
 from andon.features.neighbours import greedy_k_centre, nearest, principal_axes
 from andon.features.oddness import oddness
 from andon.features.patches import aggregate, join, joined_channels, to_map
+from andon.features.two_stage import TwoStageSearch
 from andon.models.base import Detector, Progress, Scores, State
-from andon.models.checks import fraction, number, open_backbone, require_images, share, whole
+from andon.models.checks import fraction, number, one_of, open_backbone, require_images, share, whole
+
+SEARCHES = ("two_stage", "exact")
 
 
 class PatchCore(Detector):
@@ -55,6 +60,8 @@ class PatchCore(Detector):
     ``neighbours``: b of eq. 7. ``blur_sigma``: of the map, in pixels of the input; 0 for none.
     ``buffer_limit``: patches held while observing (4 D bytes each). ``seed``: of the coreset's first centre.
     ``dimensions``: principal directions of the bank along which patches are compared; 0, or D and more: all there are.
+    ``search``: "two_stage": rows are named by a product of 8-bit numbers, exact distances decide among three of them
+    (:mod:`andon.features.two_stage`); "exact": by a product of floats.
     ``odd_patches``: share of the patches that are discarded as odd, for sets that are not clean; 0: PatchCore as it is.
     """
 
@@ -77,6 +84,7 @@ class PatchCore(Detector):
         seed: int = 0,
         odd_patches: float = 0.0,
         dimensions: int = 0,
+        search: str = "two_stage",
     ) -> None:
         super().__init__()
         self.backbone, self.layers = open_backbone(backbone, layers)
@@ -94,6 +102,8 @@ class PatchCore(Detector):
                 f"buffer_limit must be at least twice bank_limit ({self.bank_limit}), got {self.buffer_limit}"
             )
         self.dimensions = whole("dimensions", dimensions)
+        self.search = one_of("search", search, SEARCHES)
+        self.two_stage = TwoStageSearch()
         columns = joined_channels(self.backbone, self.layers)
         self.register_buffer("memory_bank", torch.empty(0, columns))
         self.register_buffer("support", torch.empty(0, 0, dtype=torch.int64))
@@ -117,6 +127,7 @@ class PatchCore(Detector):
             self.bank_weights = self.bank_weights[:0]
         if self.axes is not None:
             self.axes = self.axes[:, :0]
+        self.two_stage.forget()
 
     def patches(self, images: Tensor) -> Tensor:
         """Locally aware patch features (B, D, h, w) of ``images`` (B, 3, H, W): eq. 1 to 3."""
@@ -278,6 +289,11 @@ class PatchCore(Detector):
             self.axes = principal_axes(self.memory_bank, self.dimensions)
         compared = self._compared(self.memory_bank)
         self.support = nearest(compared, compared, min(self.neighbours, len(bank)))[1]
+        self._prepare_search()
+
+    def _prepare_search(self) -> None:
+        if self.search == "two_stage":
+            self.two_stage.prepare(self._compared(self.memory_bank))
 
     def load_fitted_state(self, state: State) -> None:
         """Take over ``state``, as :meth:`fitted_state` gave it to a detector of the same settings.
@@ -291,6 +307,7 @@ class PatchCore(Detector):
                 f"got {tuple(state['memory_bank'].shape)}. Use the settings that the state was made with."
             )
         super().load_fitted_state(state)
+        self._prepare_search()
 
     @property
     def is_fitted(self) -> bool:
@@ -305,7 +322,8 @@ class PatchCore(Detector):
         h, w = int(patches.shape[2]), int(patches.shape[3])
         rows = self._compared(patches.permute(0, 2, 3, 1).flatten(0, 2))  # (B P, D)
         bank = self._compared(self.memory_bank)
-        distance, index = nearest(rows, bank)  # (B P, 1) each
+        search = self.two_stage if self.two_stage.ready else nearest
+        distance, index = search(rows, bank)  # (B P, 1) each
         if self.bank_weights is not None:
             distance = distance * self.bank_weights[index]
         grid = distance.reshape(-1, h * w)
