@@ -2,11 +2,16 @@
 
     python benchmarks/serve.py ../shared/data/mvtec_transistor [--clients 1 4 16 64] [--seconds 20] [--size 256x256] \
         [--threads 1] [--at-once 2] [--queue 16] [--artifact FILE] [--out benchmarks/results]
+    python benchmarks/serve.py ../shared/data/mvtec_transistor --minutes 30 [--rate 20] [--swap-every 60]
 
 For each number of clients a server process is started anew. Each client sends the set's test images in an order of its own
 over one connection, the next one when the last has been answered; after a 503 it waits for the second that it is asked to.
 Clients and server share this machine, so the clients' own time is in the figures. The last row is the second number of
 clients again, while the artefact is replaced once a second by one with another threshold.
+
+With ``--minutes``, instead of all that, one row: two clients that together send ``--rate`` photographs a second, whatever the
+answers take, while the artefact is replaced every ``--swap-every`` seconds. Every request is counted: answered, refused, an
+error, or not answered at all; a client that falls behind is late for the next. Memory is read once a minute. Writes serve-long.md.
 
 - images/s: answered with 200, of all clients together;
 - p50, p99: from sending a photograph to its verdict, seen by a client, in milliseconds; refused ones do not count;
@@ -44,9 +49,7 @@ from andon.data import read_samples
 from andon.files import atomic_write
 from andon.pipeline import FitOptions, fit
 
-PAGE = """# A server under load
-
-`{command}`, {date}, {cores} cores ({machine}), andon {andon}, ONNX Runtime {onnxruntime}, FastAPI {fastapi}, uvicorn {uvicorn}.
+HEAD = """`{command}`, {date}, {cores} cores ({machine}), andon {andon}, ONNX Runtime {onnxruntime}, FastAPI {fastapi}, uvicorn {uvicorn}.
 
 {images} photographs of {set}, {kilobytes:.0f} kB the median one; {method} at {size}, {artifact:.1f} MB; {threads} threads an image, {at_once} images
 at once, a queue of {queue}. Clients and server share the machine.
@@ -58,6 +61,8 @@ at once, a queue of {queue}. Clients and server share the machine.
 *refused*: 503 with Retry-After, from `at_once + queue` requests on; *errors*: anything else but a verdict; *swaps*: of the
 artefact, under load.
 """
+PAGE = "# A server under load\n\n" + HEAD
+LONG = "# A server for a long time\n\n" + HEAD
 
 
 @dataclass
@@ -68,6 +73,8 @@ class Tally:
     refused: int = 0
     errors: int = 0
     artefacts: set[str] = field(default_factory=set)  # that answered, by their hashes
+    sent: int = 0
+    late: float = 0.0  # the longest that a photograph was sent after its time, in seconds
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ class Load:
 
     clients: int
     seconds: float
-    swap: bool = False
+    swap_every: float = 0.0  # seconds; 0: never
+    rate: float = 0.0  # photographs a second of all clients together; 0: as fast as they are answered
 
 
 @contextlib.contextmanager
@@ -97,11 +105,19 @@ def serving(artifact: Path, options: argparse.Namespace) -> Iterator[tuple[subpr
         process.wait()
 
 
-def client(port: int, photos: Sequence[bytes], end: float, seed: int, tally: Tally) -> None:
-    """Send ``photos`` over and over until ``end``."""
+def client(
+    port: int, photos: Sequence[bytes], end: float, seed: int, tally: Tally, every: float = 0.0
+) -> None:
+    """Send ``photos`` over and over until ``end``, one ``every`` so many seconds (0: when the last was answered)."""
     order = random.Random(seed)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    due = time.monotonic()
     while time.monotonic() < end:
+        if every:
+            time.sleep(max(0.0, due - time.monotonic()))
+            tally.late = max(tally.late, time.monotonic() - due)
+            due += every
+        tally.sent += 1
         start = time.perf_counter()
         try:
             connection.request("POST", "/v1/inspect", order.choice(photos), {"Content-Type": "image/png"})
@@ -122,11 +138,11 @@ def client(port: int, photos: Sequence[bytes], end: float, seed: int, tally: Tal
     connection.close()
 
 
-def swapping(place: Path, others: Sequence[Path], end: float) -> None:
-    """Replace the artefact once a second, by one after the other."""
+def swapping(place: Path, others: Sequence[Path], end: float, every: float) -> None:
+    """Replace the artefact ``every`` so many seconds, by one after the other."""
     number = 0
-    while time.monotonic() < end - 1:
-        time.sleep(1)
+    while time.monotonic() < end - every:
+        time.sleep(every)
         number += 1
         fresh = shutil.copy(others[number % len(others)], place.with_suffix(".fresh"))
         os.replace(fresh, place)
@@ -146,19 +162,27 @@ def measure(
         place = Path(shutil.copy(artifacts[0], Path(folder, "part.andon")))
         with serving(place, options) as (process, port):
             before, end = resident(process), time.monotonic() + load.seconds
+            every = load.clients / load.rate if load.rate else 0.0
             tallies = [Tally() for _ in range(load.clients)]
             work = [
-                threading.Thread(target=client, args=(port, photos, end, seed, tally))
+                threading.Thread(target=client, args=(port, photos, end, seed, tally, every))
                 for seed, tally in enumerate(tallies)
             ]
-            if load.swap:
-                work.append(threading.Thread(target=swapping, args=(place, artifacts, end)))
+            if load.swap_every:
+                work.append(threading.Thread(target=swapping, args=(place, artifacts, end, load.swap_every)))
             start = time.monotonic()
             for thread in work:
                 thread.start()
+            each_minute = []
+            while (left := end - time.monotonic()) > 60:
+                time.sleep(min(60, left))
+                each_minute.append(resident(process))
             for thread in work:
                 thread.join()
-            return figures(load, tallies, time.monotonic() - start, (before, resident(process)), _swaps(port))
+            found = figures(
+                load, tallies, time.monotonic() - start, (before, resident(process)), _swaps(port)
+            )
+            return found | {"memory_each_minute_mib": each_minute}
 
 
 def _swaps(port: int) -> int:
@@ -183,6 +207,8 @@ def figures(
         "p50_ms": float(np.percentile(times, 50)),
         "p99_ms": float(np.percentile(times, 99)),
         "longest_ms": float(times.max()),
+        "sent": sum(tally.sent for tally in tallies),
+        "late_ms": 1000 * max(tally.late for tally in tallies),
         "answered": len(times),
         "refused": sum(tally.refused for tally in tallies),
         "errors": sum(tally.errors for tally in tallies),
@@ -226,11 +252,16 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--queue", type=int, default=16)
     parser.add_argument("--artifact", type=Path)
+    parser.add_argument("--minutes", type=float, help="at --rate, instead of the rows of clients")
+    parser.add_argument("--rate", type=float, default=20.0, help="photographs a second, with --minutes")
+    parser.add_argument("--swap-every", type=float, default=60.0, help="seconds, with --minutes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     photos = [sample.path.read_bytes() for sample in read_samples(options.root) if sample.split == "test"]
     loads = [Load(clients, options.seconds) for clients in options.clients]
-    loads.append(Load(options.clients[min(1, len(options.clients) - 1)], options.seconds, swap=True))
+    loads.append(Load(options.clients[min(1, len(options.clients) - 1)], options.seconds, swap_every=1.0))
+    if options.minutes:
+        loads = [Load(2, 60 * options.minutes, options.swap_every, options.rate)]
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         artifacts = detectors(options.root, options, Path(folder))
@@ -239,20 +270,33 @@ def main() -> None:
             print(row(found[-1]), flush=True)
         about = described(artifacts[0], photos, options)
     about |= {"rows": "\n".join(map(row, found))}
-    for name, text in (("serve.md", PAGE.format(**about)), ("serve.json", json.dumps(found, indent=1))):
-        with atomic_write(options.out / name, "w") as file:
+    name, page = ("serve-long", LONG + long_words(found[0])) if options.minutes else ("serve", PAGE)
+    for ending, text in ((".md", page.format(**about)), (".json", json.dumps(found, indent=1))):
+        with atomic_write(options.out / f"{name}{ending}", "w") as file:
             file.write(text)
+
+
+def long_words(found: dict[str, Any]) -> str:
+    """What the long run says besides its row."""
+    unanswered = found["sent"] - found["answered"] - found["refused"] - found["errors"]
+    memory = [f"{one:.0f}" for one in found["memory_each_minute_mib"]]
+    return (
+        f"\n{found['sent']:,} photographs sent, {unanswered} of them without any answer; the latest was sent "
+        f"{found['late_ms']:.0f} ms after its time.\nMemory in MiB, once a minute: {', '.join(memory)}.\n"
+    )
 
 
 def described(artifact: Path, photos: Sequence[bytes], options: argparse.Namespace) -> dict[str, Any]:
     """What was measured, where, with what."""
     predictor = load(artifact)
     given = " --artifact FILE" if options.artifact else f" --size {options.size}"
+    load_ = f"--clients {' '.join(map(str, options.clients))} --seconds {options.seconds:g}"
+    if options.minutes:
+        load_ = f"--minutes {options.minutes:g} --rate {options.rate:g} --swap-every {options.swap_every:g}"
     rows, columns = predictor.preprocessing.size
     return {
-        "command": f"python benchmarks/serve.py {options.root.name} --clients {' '.join(map(str, options.clients))} "
-        f"--seconds {options.seconds:g} --threads {options.threads} --at-once {options.at_once} "
-        f"--queue {options.queue}{given}",
+        "command": f"python benchmarks/serve.py {options.root.name} {load_} --threads {options.threads} "
+        f"--at-once {options.at_once} --queue {options.queue}{given}",
         "date": datetime.date.today().isoformat(),
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),

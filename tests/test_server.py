@@ -26,6 +26,7 @@ from starlette.types import Message
 import andon
 from andon.cli.serve import command
 from andon.errors import AndonError, ArtifactError, MissingExtraError, SettingsError
+from andon.runtime.memory import give_back_freed
 from andon.runtime.server import Address, KeyFile, Limits, Shelf, add_key, routes, serve
 from andon.runtime.server.app import make_app, watched
 from andon.runtime.server.bodies import one_upload
@@ -300,6 +301,25 @@ def test_a_file_is_exchanged_and_a_bad_one_refused(folder: Path, other: Path) ->
         assert 'andon_artefact_problem{artefact="clip"} 1.0' in metrics
         assert 'andon_artefact_problem{artefact="hose"} 0.0' in metrics
         assert 'andon_artefact_changes_total{kind="refused"} 1.0' in metrics
+
+
+def test_memory_of_what_was_exchanged_goes_back(
+    folder: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr("andon.runtime.server.service.give_back_freed", lambda: given_back.append(1))
+    with TestClient(watched(make_app(Shelf(folder, threads=1), check_every=0))) as client:
+        client.post("/v1/reload")
+        assert not given_back
+        shutil.copy(other, folder / "clip.andon")
+        client.post("/v1/reload")
+    assert len(given_back) == 1
+
+
+def test_giving_back_does_nothing_where_the_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_back_freed()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    give_back_freed()
 
 
 def test_files_that_come_and_go(folder: Path) -> None:

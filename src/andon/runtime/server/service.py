@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from andon.errors import SettingsError
+from andon.runtime.memory import give_back_freed
 from andon.runtime.server.backing import Backing
 from andon.runtime.server.gate import Gate
 from andon.runtime.server.keys import KeyFile
@@ -49,6 +50,8 @@ class Service:
         if self.backing.monitors is not None and changes:
             await asyncio.to_thread(self.backing.monitors.follow, list(self.shelf))
         self.meters.changed(changes)
+        if any(change.kind in ("swapped", "removed") for change in changes):
+            await asyncio.to_thread(give_back_freed)
         for change in changes:
             level = logging.INFO if change.kind in ("added", "swapped") else logging.WARNING
             LOG.log(level, "artefact %s: %s", change.kind, change.message)
