@@ -40,7 +40,7 @@ from andon.runtime.predictor import Predictor
 METHODS = ("patchcore", "padim", "efficientad", "reverse_distillation")
 TRAINED = ("efficientad", "reverse_distillation")
 TOGETHER = 8  # images in one run
-PRODUCTS = ("Gemm", "MatMul", "MatMulInteger")
+PRODUCTS = ("Gemm", "MatMul", "MatMulIntegerToFloat")
 COLUMNS = {
     "open_ms": "open ms", "first_ms": "first", "p50_ms": "p50", "p99_ms": "p99", "graph_ms": "graph", "together_ms": f"{TOGETHER} at once",
     "resident_mb": "MB", "artifact_mb": "artefact MB", "gmac": "GMAC", "gflops": "GFLOP/s", "image_auroc": "AUROC", "aupro_30": "AUPRO",

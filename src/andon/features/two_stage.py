@@ -33,8 +33,8 @@ ZERO = 128  # what stands for 0 in a query's bytes
 class TwoStageSearch(nn.Module):
     """Distances (Q, 1) and indices (Q, 1) of the rows found for queries (Q, D), as :func:`andon.features.neighbours.nearest` gives them.
 
-    :meth:`prepare` takes the bank; nothing of it is part of a state. In PyTorch the integers are multiplied as floats, which is
-    exact up to 2^24 and no faster; the ONNX graph multiplies bytes.
+    :meth:`prepare` takes the bank; nothing of it is part of a state. PyTorch multiplies floats on whole steps, which is no faster;
+    of the ONNX graph, ONNX Runtime and OpenVINO multiply bytes, where the processor can.
     """
 
     middle: Tensor  # m: (D,) float32
@@ -47,7 +47,7 @@ class TwoStageSearch(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("middle", "step", "zero", "further", "table"):
+        for name in ("middle", "step", "zero", "row_step", "row_zero", "further", "table"):
             self.register_buffer(name, torch.empty(0), persistent=False)
         self.groups = 0
 
@@ -75,10 +75,12 @@ class TwoStageSearch(nn.Module):
         table = torch.cat([-numbers, digits], 1)
         groups = math.ceil(math.sqrt(len(table)))
         filling = table[-1:].expand(-len(table) % groups, -1)  # the last row once more
-        self.middle, self.step = middle.float().to(bank.device), torch.tensor(largest / QUERY).to(bank.device)
-        self.zero = torch.tensor(ZERO, dtype=torch.uint8, device=bank.device)
-        self.further = (weights + ZERO).to(torch.uint8)[None].to(bank.device)
-        self.table = torch.cat([table, filling]).T.contiguous().to(torch.int8).to(bank.device)
+        self.middle = middle.float()
+        self.step, self.row_step = torch.tensor(largest / QUERY), torch.tensor(largest / ROW)
+        self.zero, self.row_zero = torch.tensor(ZERO, dtype=torch.uint8), torch.tensor(0, dtype=torch.int8)
+        self.further = (weights * (largest / QUERY)).float()[None]
+        self.table = torch.cat([table, filling]).T.contiguous().to(torch.int8)
+        self.to(bank.device)
         self.groups = groups
 
     def forward(self, query: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,24 +95,28 @@ class TwoStageSearch(nn.Module):
         return distance.gather(1, which), index.gather(1, which)
 
     def _remoteness(self, query: Tensor) -> Tensor:
-        """(Q, M and filling), whole numbers."""
-        apart = query - self.middle
-        if torch.compiler.is_exporting():
-            return self._exported(apart)
-        numbers = (apart / self.step).round().clamp(-ZERO, QUERY)
-        further = (self.further.float() - ZERO).expand(len(query), -1)
-        return torch.cat([numbers, further], 1) @ self.table.float()
+        """(Q, M and filling), in s t, or in the ONNX graph times s t."""
+        columns = torch.cat([query - self.middle, self.further.expand(query.shape[0], -1)], 1)
+        if not torch.compiler.is_exporting():
+            numbers = (columns / self.step).round().clamp(-ZERO, QUERY)
+            return numbers @ self.table.to(columns.dtype)
+        numbers = _on_steps(columns, self.step, self.zero)
+        rows = _onnx("DequantizeLinear", self.table, self.row_step, self.row_zero, torch.float32)
+        return numbers @ rows
 
-    def _exported(self, apart: Tensor) -> Tensor:
-        """The same as two operators of ONNX, on bytes."""
-        from torch.onnx.ops import symbolic
 
-        numbers = symbolic(
-            "QuantizeLinear", (apart, self.step, self.zero), dtype=torch.uint8, shape=apart.shape
-        )
-        columns = torch.cat([numbers, self.further.expand(apart.shape[0], -1)], 1)
-        shape = (apart.shape[0], self.table.shape[1])
-        return symbolic("MatMulInteger", (columns, self.table, self.zero), dtype=torch.int32, shape=shape)
+def _on_steps(x: Tensor, step: Tensor, zero: Tensor) -> Tensor:
+    """``x`` rounded to whole steps, by way of bytes."""
+    return _onnx(
+        "DequantizeLinear", _onnx("QuantizeLinear", x, step, zero, torch.uint8), step, zero, torch.float32
+    )
+
+
+def _onnx(operator: str, x: Tensor, scale: Tensor, zero: Tensor, dtype: torch.dtype) -> Tensor:
+    """An operator of ONNX that PyTorch has none for."""
+    from torch.onnx.ops import symbolic
+
+    return symbolic(operator, (x, scale, zero), dtype=dtype, shape=x.shape)
 
 
 def _digits(values: Tensor) -> tuple[Tensor, Tensor]:
