@@ -62,6 +62,15 @@ def test_banks_without_spread_or_with_an_outlier(bank: Tensor) -> None:
     assert 0 <= int(index.min()) <= int(index.max()) < len(bank)
 
 
+def test_long_queries_in_parts_are_answered_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, query = drawn(400, 32), drawn(50, 32, seed=3)
+    at_once = prepared(bank)(query, bank)
+    monkeypatch.setattr("andon.features.two_stage.CHUNK", 3 * 400)
+    in_parts = prepared(bank)(query, bank)
+    torch.testing.assert_close(in_parts[0], at_once[0])
+    assert torch.equal(in_parts[1], at_once[1])
+
+
 def test_rows_that_only_fill_up_the_last_group_are_never_answered() -> None:
     bank = drawn(LEAST[0] + 1, 36)
     query = bank[-1:] + 0.001

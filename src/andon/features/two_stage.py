@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from andon.features.neighbours import CHUNK
+
 CANDIDATES = 3  # groups from which a row is looked at exactly
 LEAST = 256, 32  # rows and dimensions: where there are fewer of either, an exact search takes no longer
 QUERY, ROW = 127, 63  # the largest whole numbers of each
@@ -39,11 +41,11 @@ class TwoStageSearch(nn.Module):
 
     middle: Tensor  # m: (D,) float32
     step: Tensor  # s: () float32
-    zero: Tensor  # () uint8
-    further: Tensor  # (1, K - D) uint8: a query's further columns
-    table: (
-        Tensor  # (K, G * size) int8: the rows as the product takes them, negative, and their further columns
-    )
+    zero: Tensor  # () uint8: what stands for 0 in a query's bytes
+    row_step: Tensor  # t: () float32
+    row_zero: Tensor  # () int8: 0
+    further: Tensor  # (1, K - D) float32: a query's further columns
+    table: Tensor  # (K, G size) int8: the rows, negative, with their further columns
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +86,14 @@ class TwoStageSearch(nn.Module):
         self.groups = groups
 
     def forward(self, query: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-        """What was found in ``bank`` (M, D), the one that was prepared."""
+        """What was found in ``bank`` (M, D), the one that was prepared. Long queries go in parts (in the ONNX graph at once)."""
+        if torch.compiler.is_exporting():
+            return self._search(query, bank)
+        parts = query.split(max(1, CHUNK // self.table.shape[1]))
+        distances, indices = zip(*(self._search(part, bank) for part in parts), strict=True)
+        return torch.cat(distances), torch.cat(indices)
+
+    def _search(self, query: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
         table = self._remoteness(query).reshape(query.shape[0], self.groups, -1)  # (Q, G, size)
         best = table.amin(2).topk(CANDIDATES, dim=1, largest=False, sorted=False).indices  # (Q, c)
         places = torch.arange(query.shape[0], device=query.device)[:, None] * self.groups + best
