@@ -42,7 +42,7 @@ PICTURES = 100  # drawn for EfficientAD's penalty and DRAEM's textures
 FIGURES = {"image_auroc": "image AUROC", "image_ap": "AP", "aupro_30": "AUPRO"}
 COLUMNS = {**FIGURES, "fit_seconds": "fit s", "ms": "ms", "peak_mb": "peak MB", "start_mb": "start MB"}
 COSTS = ("fit_seconds", "ms", "peak_mb")
-SHARED = ("steps", "batch_size", "coreset_fraction", "dimensions")
+SHARED = ("steps", "batch_size", "coreset_fraction", "buffer_limit", "dimensions")
 NOT_COMPARED = {
     "Dinomaly": "needs the weights of a DINOv2 transformer",
     "CS-Flow": "theirs reads an EfficientNet-B5, whose weights it downloads",
@@ -106,6 +106,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="of methods that train")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--coreset-fraction", type=float, default=0.1)
+    parser.add_argument(
+        "--buffer-limit", type=int, help="patches that our PatchCore holds while it observes; default: all"
+    )
     parser.add_argument("--dimensions", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, help="at most so many for training, good and anomalous ones")
@@ -132,6 +135,8 @@ def cells(root: Path, options: argparse.Namespace) -> Iterator[tuple[str, dict[s
             }  # fmt: skip
             row |= {"steps": options.steps, "batch_size": batch_size} if method.steps else {}
             row |= {"coreset_fraction": options.coreset_fraction} if name == "patchcore" else {}
+            if name == "patchcore" and side == "ours" and options.buffer_limit:
+                row |= {"buffer_limit": options.buffer_limit}
             row |= {"dimensions": options.dimensions} if name == "padim" else {}
             yield " ".join(f"{key}={value}" for key, value in row.items()), row
 
@@ -240,7 +245,8 @@ def our_settings(
     if name == "patchcore":
         patches = len(data.train_paths) * (options.size // 8) ** 2
         bank = math.ceil(options.coreset_fraction * patches)
-        limits = {"bank_limit": bank, "buffer_limit": max(patches + 1, 2 * bank)}
+        held = options.buffer_limit or patches + 1
+        limits = {"bank_limit": bank, "buffer_limit": max(held, 2 * bank)}
         settings |= {"coreset_fraction": options.coreset_fraction, **limits}
     own = {
         "padim": {"dimensions": options.dimensions},

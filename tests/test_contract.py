@@ -317,7 +317,7 @@ def test_an_image_alone_scores_as_in_a_batch(method: str, fitted: dict[str, Dete
     together = score(fitted[method])
     for i in (0, len(TEST) - 1):
         alone = score(fitted[method], TEST[i : i + 1])
-        torch.testing.assert_close(alone.image_score, together.image_score[i : i + 1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(alone.image_score, together.image_score[i : i + 1], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(alone.anomaly_map, together.anomaly_map[i : i + 1], rtol=1e-5, atol=1e-5)
 
 

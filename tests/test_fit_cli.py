@@ -63,7 +63,8 @@ def test_the_manifest_keeps_how_it_was_trained(fitted: tuple[Result, Path]) -> N
     assert set(fit["augment"]) == {"flip", "rotation", "noise"}
     assert fit["augment"]["rotation"] == "within 15 degrees, borders reflected, probability 0.5"
     assert (fit["precision"], fit["device"], fit["minutes"], fit["early_stop"]) == ("float32", "cpu", 30, 2)
-    (record,) = fit["curve"]
+    record, look = fit["curve"]
+    assert look["phase"] == "what is usual"
     assert (record["phase"], record["planned"]) == ("train", 40)
     assert len(record["steps"]) == len(record["loss"]) == record["done"]
     assert all(step % 2 == 0 for step, _ in record["held_out"])
@@ -71,7 +72,7 @@ def test_the_manifest_keeps_how_it_was_trained(fitted: tuple[Result, Path]) -> N
 
 
 def test_the_summary_says_why_training_ended(fitted: tuple[Result, Path]) -> None:
-    (record,) = andon.load(fitted[1]).manifest["fit"]["curve"]
+    record = andon.load(fitted[1]).manifest["fit"]["curve"][0]
     said = f"train: {record['done']} of 40 steps, as the held-out loss was lowest after"
     assert (said in fitted[0].output) == (record["done"] < 40)
 
