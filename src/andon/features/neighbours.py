@@ -56,7 +56,7 @@ def greedy_k_centre(
     ``start``: index of the first centre; None takes the point that lies farthest along a direction drawn from
     ``seed``, which does not depend on the order of the points. Equal distances go to the lowest index.
     ``block``: candidates looked at in one pass; changes the time, never the answer.
-    ``progress`` is told the fraction done. Memory: about 100 MB besides ``points`` (and a copy of them where some are equal).
+    ``progress`` is told the fraction done. Memory: about 100 MB besides ``points``.
 
     Raises :class:`SettingsError` for a ``count`` outside 1..N and for points that are not finite.
 
@@ -69,28 +69,29 @@ def greedy_k_centre(
         points = points.cpu()
     with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
         distinct = _first_of_equal(points, start)
-        search = _Search(points if len(distinct) == len(points) else points[distinct.to(points.device)])
-        search.add(_first(search, distinct, seed, start))
+        search = _Search(points, distinct.to(device=points.device))
+        search.add(_first(search, seed, start))
         wanted = min(count, len(distinct))
         while len(search.chosen) < wanted:
             search.add(search.settle(wanted - len(search.chosen), block))
             if progress is not None:
                 progress(len(search.chosen) / count)
-    return _with_repeats(distinct[torch.tensor(search.chosen)], len(points), count).to(device)
+    return _with_repeats(torch.tensor(search.chosen), len(points), count).to(device)
 
 
 class _Search:
-    """The greedy choice under way: centres so far, and for each distinct point its bound.
+    """The greedy choice under way: centres so far, and for each point its bound; of equal points one is looked at.
 
     It begins in float32 and goes over to float64 when float32 can no longer tell the farthest points apart.
     """
 
-    def __init__(self, points: Tensor) -> None:
-        self.points = points  # (U, D) distinct
+    def __init__(self, points: Tensor, distinct: Tensor) -> None:
+        self.points = points  # (N, D)
         self.middle = points.mean(0, dtype=torch.float64).float()  # as both precisions can subtract it
         self.chosen: list[int] = []
         self.centres = np.empty((0, points.shape[1]))  # (len(chosen), D) float64
-        self.taken = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+        self.taken = torch.ones(len(points), dtype=torch.bool, device=points.device)
+        self.taken[distinct] = False  # the others repeat these
         self.work_in(torch.float32, 2 * UNIT[torch.get_float32_matmul_precision()])
         self.tie = TIE * float(self.squares.max())
 
@@ -135,7 +136,7 @@ class _Search:
             self.approach(self.centres[part])
 
     def bounds(self) -> Tensor:
-        """(U,) no less than the exact squared distance to the nearest centre; -inf for the centres themselves.
+        """(N,) no less than the exact squared distance to the nearest centre; -inf for the centres themselves and repeats.
 
         A product's rounding error is at most gamma (|x| + |c|)^2 <= gamma (8 |x|^2 + 2 d), as |c| <= |x| + sqrt(d).
         """
@@ -229,9 +230,9 @@ def _hashes(points: Tensor) -> NDArray[np.uint64]:
     return hashes
 
 
-def _first(search: _Search, distinct: Tensor, seed: int, start: int | None) -> list[int]:
+def _first(search: _Search, seed: int, start: int | None) -> list[int]:
     if start is not None:
-        return [int(np.searchsorted(distinct.numpy(), start))]
+        return [start]
     direction = torch.from_numpy(np.random.default_rng(seed).standard_normal(search.points.shape[1]))
     along = torch.empty(len(search.points), dtype=torch.float64)
     for part in _slices(len(search.points), ROWS):
