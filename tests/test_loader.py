@@ -76,7 +76,27 @@ def test_closing_early_ends_the_threads() -> None:
     reader = batches(paths(1000), load, 2, workers=3)
     next(reader)
     reader.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("andon-load")]
+    for thread in threading.enumerate():
+        if thread.name.startswith("andon-load"):
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_closing_waits_for_no_image() -> None:
+    """The garbage collector may close a reader in a thread that is just starting: to wait there would be for ever."""
+    held = threading.Event()
+
+    def slow(path: Path) -> NDArray[np.float32]:
+        if path.stem != "0":
+            held.wait(30)
+        return load(path)
+
+    reader = batches(paths(20), slow, 1, workers=2)
+    next(reader)
+    reader.close()  # type: ignore[attr-defined]
+    reading = [thread for thread in threading.enumerate() if thread.name.startswith("andon-load")]
+    held.set()
+    assert reading
 
 
 def failing(path: Path) -> NDArray[np.float32]:

@@ -128,8 +128,8 @@ def _outcomes(
             for following in itertools.islice(samples, 1):
                 waiting.append((following, pool.submit(_attempt, load, following.path)))
             yield sample, outcome
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    finally:  # perhaps in the garbage collector, at work in a thread that is just starting: it must not wait for another
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _attempt(load: Load, path: Path) -> Image | AndonError:

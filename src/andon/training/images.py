@@ -81,8 +81,8 @@ class Images:
                     yield _together(waiting.popleft())
             while waiting:
                 yield _together(waiting.popleft())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        finally:  # not waited for, as in andon.data.loader
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _tensor(self, pick: Pick) -> Tensor:
         images = self._image(pick)
